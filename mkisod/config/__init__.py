@@ -1,0 +1,1 @@
+"""The configuration: its values (`settings`) and how a file becomes one (`parsing`)."""

@@ -1,0 +1,125 @@
+"""Moving: one C-MOVE, running in a thread of its own while the job waits for what it brings.
+
+The identifier carries Query/Retrieve Level and unique keys only (PS3.4 C.4.2.1.4, C.4.2.2.1): the one form that every archive examined
+accepts. What the archive says at the end is kept as it is; whether the instances arrived is for the manifest to say, not for a counter.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from attrs import frozen
+from pydicom.dataset import Dataset
+
+from mkisod.errors import Code, MkisodError, Permanent, Transient
+from mkisod.job.manifest import Move
+from mkisod.pacs.associate import MOVE, Association, Peer
+
+_PENDING = (0xFF00, 0xFF01)
+SUCCESS = 0x0000
+DESTINATION_UNKNOWN = 0xA801  # PS3.4 Table C.4-2
+
+
+@frozen
+class MoveOutcome:
+    """The final response: its DIMSE status and counters (None: not said), and the SOP Instance UIDs that the archive says it could not send."""
+
+    dimse_status: int
+    completed: int | None = None
+    failed: int | None = None
+    failed_sop_instance_uids: tuple[str, ...] = ()
+
+    @property
+    def succeeded(self) -> bool:
+        return self.dimse_status == SUCCESS
+
+
+class RunningMove:
+    """One C-MOVE. `report_change` is called from its thread at the end, when `outcome` or `error` is set."""
+
+    def __init__(
+        self, peer: Peer, ae_title: str, move: Move, *, destination: str, message_id: int, report_change: Callable[[], None]
+    ) -> None:
+        self._association = Association(peer, ae_title, [MOVE], response_timeout_s=None)
+        self._peer = peer
+        self._identifier = make_identifier(move)
+        self._destination = destination
+        self._message_id = message_id
+        self._report_change = report_change
+        self._thread = threading.Thread(target=self._run, name=f"move-{message_id}", daemon=True)
+        self.begun = False  # the association stands: the archive is there
+        self.responses = 0
+        self.outcome: MoveOutcome | None = None
+        self.error: MkisodError | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def finished(self) -> bool:
+        return self.outcome is not None or self.error is not None
+
+    def end(self) -> None:
+        """Give it up if it is not finished, and wait until its thread has ended."""
+        if not self.finished:
+            self._association.abort()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with self._association:
+                self.begun = True
+                self.outcome = self._carry_out()
+        except MkisodError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001: a defect, and nobody above this frame would see it
+            self.error = Permanent(Code.INTERNAL, f"A C-MOVE ended in {type(error).__name__}: {error}.")
+        finally:
+            self._report_change()
+
+    def _carry_out(self) -> MoveOutcome:
+        if not any(context.abstract_syntax == MOVE for context in self._association.raw.accepted_contexts):
+            raise Permanent(Code.MOVE_FAILED, f"{self._peer} does not offer C-MOVE in the Study Root model.")
+        for response, identifier in self._association.raw.send_c_move(self._identifier, self._destination, MOVE, msg_id=self._message_id):
+            if "Status" not in response:
+                raise Transient(Code.PACS_UNREACHABLE, f"{self._peer} ended the association during a C-MOVE.")
+            if response.Status not in _PENDING:
+                return _make_outcome(response, identifier)
+            self.responses += 1
+        raise Transient(Code.PACS_UNREACHABLE, f"{self._peer} ended a C-MOVE without a final response.")
+
+
+def make_identifier(move: Move) -> Dataset:
+    identifier = Dataset()
+    identifier.StudyInstanceUID = move.study_instance_uid
+    identifier.QueryRetrieveLevel = "STUDY"
+    if move.series_instance_uid is not None:
+        identifier.QueryRetrieveLevel = "SERIES"
+        identifier.SeriesInstanceUID = move.series_instance_uid
+    if move.sop_instance_uids:
+        identifier.QueryRetrieveLevel = "IMAGE"
+        identifier.SOPInstanceUID = list(move.sop_instance_uids)
+    return identifier
+
+
+def _make_outcome(response: Dataset, identifier: Dataset | None) -> MoveOutcome:
+    failed_uids = identifier.get("FailedSOPInstanceUIDList") if identifier is not None else None
+    if isinstance(failed_uids, str):
+        failed_uids = [failed_uids]
+    return MoveOutcome(
+        response.Status,
+        response.get("NumberOfCompletedSuboperations"),
+        response.get("NumberOfFailedSuboperations"),
+        tuple(str(uid) for uid in failed_uids or ()),
+    )
+
+
+def explain_outcome(peer: Peer, destination: str, outcome: MoveOutcome) -> MkisodError | None:
+    """The error that a final DIMSE status stands for (PS3.4 Table C.4-2), or None for success and for warnings, where the manifest decides."""
+    dimse_status = outcome.dimse_status
+    if dimse_status == SUCCESS or 0xB000 <= dimse_status <= 0xBFFF:
+        return None
+    if dimse_status == DESTINATION_UNKNOWN:
+        return Permanent(Code.MOVE_DESTINATION_UNKNOWN, f"{peer} does not know the move destination {destination}.")
+    return Transient(Code.MOVE_FAILED, f"{peer} answered a C-MOVE with DIMSE status {dimse_status:04X}H.")

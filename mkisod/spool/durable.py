@@ -1,0 +1,89 @@
+"""The one seam through which the spool changes the disk.
+
+Every call that has to survive a power cut goes through a `Disk`: write, sync, rename, sync of a directory, link, make, remove. Nothing here
+decides anything, so that a test can put another `Disk` in its place, crash at each call, and see what is left. A failure is an OSError;
+what it means is for the caller to say.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+# The daemon runs with UMask 0027: these become 0640 and 0750, and setgid directories hand down the clients' group. Nothing is chmod-ed later.
+FILE_MODE = 0o666
+DIRECTORY_MODE = 0o777
+
+
+class Disk:
+    def write(self, path: Path, data: bytes) -> None:
+        """Make or empty the file and write all of `data`. It is not durable before `sync`. A symbolic link is not followed."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+
+    def sync(self, path: Path) -> None:
+        """The content of a file, or the names in a directory, survive a power cut from here on."""
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        os.rename(source, target)
+
+    def make_directory(self, path: Path) -> None:
+        os.mkdir(path, DIRECTORY_MODE)
+
+    def remove(self, path: Path) -> None:
+        os.unlink(path)
+
+    def remove_tree(self, path: Path) -> None:
+        """Whatever stands at `path`; links are removed, not followed. Nothing there is nothing to do."""
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        except FileNotFoundError:
+            if os.path.lexists(path):
+                raise
+
+    # What follows is made of the calls above, so a crash can fall between any two of them.
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Old content or new, whole, whatever happens; durable on return."""
+        temporary = path.with_name(f".{path.name}.new")
+        self.write(temporary, data)
+        self.sync(temporary)
+        self.rename(temporary, path)
+        self.sync(path.parent)
+
+    def move(self, source: Path, target: Path) -> None:
+        """A rename that is durable on return."""
+        self.rename(source, target)
+        self.sync(target.parent)
+        if source.parent != target.parent:
+            self.sync(source.parent)
+
+    def sync_tree(self, top: Path) -> None:
+        """Every file and directory below `top`, and `top`."""
+        for path in _walk(top):
+            self.sync(path)
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """Files before the directories that hold their names."""
+    for entry in sorted(os.scandir(top), key=lambda e: e.name):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+        else:
+            yield Path(entry.path)
+    yield top

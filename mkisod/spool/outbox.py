@@ -1,0 +1,59 @@
+"""What the client reads: one directory a ticket, with the status and the result.
+
+Owns `outbox/`. Promises that a status is replaced whole, and that a result appears under its name whole and durable, before any status
+speaks of it. On failure (OSError) nothing of the new state can be seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from mkisod.job.record import is_job_id
+from mkisod.job.status import Status, decode_status, encode_status
+from mkisod.spool.durable import Disk
+from mkisod.spool.layout import RESULT_RECORD, JobDirectory, Layout
+
+
+class Outbox:
+    def __init__(self, layout: Layout, disk: Disk) -> None:
+        self._layout = layout
+        self._disk = disk
+
+    def write_status(self, status: Status) -> None:
+        self._make_ticket(status.ticket)
+        self._disk.replace(self._layout.status(status.ticket), encode_status(status))
+
+    def read_status(self, ticket: str) -> Status | None:
+        """None where there is none. Raises ValueError where the file is none of this version's."""
+        try:
+            return decode_status(self._layout.status(ticket).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def has_result(self, ticket: str, job: str) -> bool:
+        return self._layout.result(ticket, job).is_dir()
+
+    def publish(self, directory: JobDirectory, status: Status) -> None:
+        """Put the job's result under `outbox/<ticket>/<job>`, with its final status inside, so that a crash before the status is written loses nothing."""
+        self._disk.write(directory.result / RESULT_RECORD, encode_status(status))
+        self._disk.sync_tree(directory.result)
+        self._make_ticket(status.ticket)
+        self._disk.move(directory.result, self._layout.result(status.ticket, status.job))
+
+    def read_result(self, ticket: str, job: str) -> Status:
+        """The final status in a published result."""
+        return decode_status((self._layout.result(ticket, job) / RESULT_RECORD).read_bytes())
+
+    def withdraw_superseded(self, directory: JobDirectory, ticket: str, job: str) -> None:
+        """Take the results of earlier jobs of this ticket out of the outbox, into the job's directory, which is removed next."""
+        with contextlib.suppress(FileExistsError):
+            self._disk.make_directory(directory.superseded)
+        for name in sorted(os.listdir(self._layout.ticket(ticket))):
+            if is_job_id(name) and name != job:
+                self._disk.move(self._layout.result(ticket, name), directory.superseded / name)
+
+    def _make_ticket(self, ticket: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            self._disk.make_directory(self._layout.ticket(ticket))
+            self._disk.sync(self._layout.outbox)
