@@ -1,0 +1,78 @@
+"""The command line: what is typed, which command it is, and what its end means to the shell.
+
+Data goes to standard output, everything said to a person to standard error. A user's mistake is one sentence that says what to do, never a
+traceback. Exit codes: 0 it is as asked; 1 it is not (a request that failed, a check that is not ok, nothing found); 2 wrong usage; 78 the
+configuration or the host keeps the daemon from starting; 130 interrupted from the keyboard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mkisod.cli import check, demo, find, serve, status, submit
+from mkisod.config.parsing import DEFAULT_PATH, ConfigurationInvalid
+from mkisod.errors import Code, MkisodError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_CONFIGURATION = 78
+EXIT_INTERRUPTED = 130
+
+# What keeps a daemon from starting and does not go away by itself: systemd must not try again (RestartPreventExitStatus=78).
+_CONFIGURATION_CODES = frozenset({Code.CONFIGURATION_INVALID, Code.SPOOL_UNUSABLE, Code.PORT_UNAVAILABLE, Code.INSTANCE_IN_USE})
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mkisod",
+        description="Retrieve studies from the PACS by accession number and put them on a disc.",
+        epilog="mkisod COMMAND --help tells more. Exit codes: 0 as asked, 1 not so, 2 wrong usage, 78 wrong configuration or host.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, run: Command, summary: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=summary, description=summary, epilog=f"Example: {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.set_defaults(run=run)
+        return command
+
+    serve_ = add("serve", serve.run, "Run the daemon.", "mkisod serve --config /etc/mkisod/mkisod.toml")
+    check_ = add("check", check.run, "Check the configuration, the spool, the port and each PACS.", "mkisod check")
+    find_ = add("find", find.run, "Show what the PACS has for an accession number. Nothing is moved.", "mkisod find MR.180505.026")
+    submit_ = add("submit", submit.run, "Drop a request for a disc.", "mkisod submit MR.180505.026 CT.180505.027 --wait")
+    status_ = add("status", status.run, "Show the status of a request.", "mkisod status web-4711")
+    demo_ = add("demo", demo.run, "Show all of it: a small PACS, the daemon, one request, the disc.", "mkisod demo")
+
+    for command in (serve_, check_, find_, submit_, status_):
+        command.add_argument("--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=f"the configuration (default: {DEFAULT_PATH})")
+    for command in (check_, find_, submit_, status_):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    find_.add_argument("accession", metavar="ACCESSION")
+    find_.add_argument("--pacs", metavar="NAME", help="a PACS of the configuration (default: the first)")
+    submit.add_arguments(submit_)
+    status_.add_argument("ticket", metavar="TICKET")
+    demo.add_arguments(demo_)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = make_parser().parse_args(argv)
+    try:
+        run: Command = arguments.run
+        return run(arguments)
+    except MkisodError as error:
+        print(f"mkisod: {error}", file=sys.stderr)
+        if error.code is Code.USAGE:
+            return EXIT_USAGE
+        return EXIT_CONFIGURATION if error.code in _CONFIGURATION_CODES or isinstance(error, ConfigurationInvalid) else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return EXIT_FAILED

@@ -1,0 +1,52 @@
+"""`mkisod find ACCESSION`: what the PACS would send. No names: an accession number, its studies, their series, their counts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from mkisod.config.parsing import read_config
+from mkisod.errors import Code, Permanent
+from mkisod.job.manifest import StudyListing
+from mkisod.job.request import find_accession_fault
+from mkisod.pacs.associate import FIND, Association, make_peer
+from mkisod.pacs.find import find_studies, list_study
+from mkisod.system.journal import make_quiet_log
+
+
+def run(arguments: argparse.Namespace) -> int:
+    make_quiet_log()
+    config = read_config(arguments.config)
+    name = arguments.pacs or config.default_pacs
+    if name not in config.pacs:
+        raise Permanent(Code.PACS_UNKNOWN, f"There is no PACS called {name} in the configuration, which has {', '.join(config.pacs)}.")
+    if fault := find_accession_fault(arguments.accession):
+        raise Permanent(Code.ACCESSION_INVALID, f"{arguments.accession!a}: {fault}.")
+    peer = make_peer(name, config.pacs[name])
+    with Association(peer, config.receiver.ae_title, [FIND], response_timeout_s=peer.response_timeout_s) as association:
+        studies = [list_study(association, study, time.monotonic) for study in find_studies(association, arguments.accession, time.monotonic)]
+    print(json.dumps([_to_json(study) for study in studies], indent=1) if arguments.json else "\n".join(map(_to_text, studies)))
+    return 0
+
+
+def _count(study: StudyListing) -> int:
+    return sum(len(series.sop_instance_uids) for series in study.series)
+
+
+def _to_json(study: StudyListing) -> dict[str, object]:
+    return {
+        "accession": study.accession,
+        "study_instance_uid": study.study_instance_uid,
+        "modalities": list(study.modalities),
+        "instances": _count(study),
+        "series": [
+            {"series_instance_uid": s.series_instance_uid, "modality": s.modality, "instances": len(s.sop_instance_uids)} for s in study.series
+        ],
+    }
+
+
+def _to_text(study: StudyListing) -> str:
+    lines = [f"study {study.study_instance_uid}: {', '.join(study.modalities)}, {len(study.series)} series, {_count(study)} instances"]
+    lines += [f"  series {s.series_instance_uid}: {s.modality}, {len(s.sop_instance_uids)} instances" for s in study.series]
+    return "\n".join(lines)

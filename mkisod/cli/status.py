@@ -1,0 +1,30 @@
+"""`mkisod status TICKET`: what the client reads, for a person."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mkisod.cli.terminal import describe_status
+from mkisod.config.parsing import read_config
+from mkisod.errors import Code, Permanent
+from mkisod.job.request import is_ticket
+from mkisod.job.status import encode_status
+from mkisod.spool.drop import read_ticket_status
+from mkisod.spool.layout import Layout
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = read_config(arguments.config)
+    layout = Layout(Path(config.spool.dir), config.spool.instance)
+    if not is_ticket(arguments.ticket):
+        raise Permanent(Code.USAGE, f"{arguments.ticket!a} is no ticket.", "A ticket has letters, digits, dots, - and _, at most 64.")
+    status = read_ticket_status(layout, arguments.ticket)
+    if status is None:
+        raise Permanent(
+            Code.USAGE,
+            f"There is no status for the ticket {arguments.ticket}.",
+            "Check the ticket; if it was dropped just now, see that the daemon runs.",
+        )
+    print(encode_status(status).decode(), end="") if arguments.json else print(describe_status(status, str(layout.ticket(status.ticket))))
+    return 0

@@ -1,0 +1,66 @@
+"""`mkisod submit ACCESSION...`: drop a request as any client does, and follow it if asked to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mkisod.cli.terminal import describe_status, follow, say
+from mkisod.config.parsing import read_config
+from mkisod.daemon import utc_now
+from mkisod.errors import Code, Permanent
+from mkisod.job.request import is_ticket, parse_request
+from mkisod.job.status import State, Status, encode_status
+from mkisod.spool.drop import make_ticket, read_ticket_status, write_drop
+from mkisod.spool.durable import Disk
+from mkisod.spool.layout import Layout
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("accessions", metavar="ACCESSION", nargs="+")
+    parser.add_argument("--wait", action="store_true", help="follow it to its end; the exit code is 0 only if it is done")
+    parser.add_argument("--ticket", metavar="TICKET", help="the name of the request (default: a new one that cannot be guessed)")
+    parser.add_argument("--pacs", metavar="NAME", help="a PACS of the configuration (default: the first)")
+    parser.add_argument("--patient", metavar="ID", help="the Patient ID that the studies must have")
+    parser.add_argument("--birthdate", metavar="YYYYMMDD", help="the birth date that the patient must have")
+    parser.add_argument("--output", metavar="KIND", nargs="+", choices=("dir", "iso"), help="what to make: dir, iso")
+    parser.add_argument("--label", metavar="TEXT", help="the File-set ID of the disc: A-Z 0-9 _, at most 16 characters")
+    parser.add_argument("--several-patients", action="store_true", help="allow studies of several patients on one disc")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = read_config(arguments.config)
+    layout = Layout(Path(config.spool.dir), config.spool.instance)
+    ticket = arguments.ticket or make_ticket(utc_now(), os.urandom(8))
+    if not is_ticket(ticket):
+        raise Permanent(Code.USAGE, f"{ticket!a} is no ticket.", "A ticket has letters, digits, dots, - and _, at most 64.")
+    text = make_request(arguments)
+    parse_request(text.encode())  # a mistake is said here and now
+    write_drop(layout, Disk(), ticket, text)
+    say(f"The request is dropped as {ticket}.")
+    if not arguments.wait:
+        print(f'{{"ticket": "{ticket}"}}' if arguments.json else ticket)
+        return 0
+    status = wait_for_end(layout, ticket)
+    print(encode_status(status).decode(), end="") if arguments.json else print(describe_status(status, str(layout.ticket(ticket))))
+    return 0 if status.state is State.DONE else 1
+
+
+def make_request(arguments: argparse.Namespace) -> str:
+    directives = [
+        ("@pacs", arguments.pacs),
+        ("@patient", arguments.patient),
+        ("@birthdate", arguments.birthdate),
+        ("@output", " ".join(arguments.output or ())),
+        ("@label", arguments.label),
+        ("@allow", "several-patients" if arguments.several_patients else None),
+    ]
+    lines = [f"{name} {value}" for name, value in directives if value] + arguments.accessions + ["@end"]
+    return "\n".join(lines) + "\n"
+
+
+def wait_for_end(layout: Layout, ticket: str, is_given_up: Callable[[], bool] = lambda: False) -> Status:
+    """Follow the status on the terminal until it is finished."""
+    return follow(lambda: read_ticket_status(layout, ticket), is_given_up)

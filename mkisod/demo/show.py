@@ -1,0 +1,123 @@
+"""The whole journey on one machine: a demo PACS, the daemon as a process of its own, one request, one disc.
+
+Everything lies below one folder and listens on free ports of the loopback address, so that it disturbs nothing and nobody. The daemon is
+the real one, started as systemd would start it and driven by files alone. On failure the daemon's own words are shown.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from mkisod.demo.index import Archive
+from mkisod.demo.pacs import DemoPacs
+from mkisod.errors import Code, Permanent
+
+_READY_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 30.0
+_LAST_WORDS = 2000
+
+
+@frozen
+class Stage:
+    """Where the show is played."""
+
+    config: Path
+    spool: Path
+    log: Path
+    daemon: subprocess.Popen[bytes]
+
+    @property
+    def is_over(self) -> bool:
+        return self.daemon.poll() is not None
+
+
+@contextmanager
+def set_stage(pacs: DemoPacs, folder: Path) -> Iterator[Stage]:
+    """Start the daemon beside a running demo PACS; `folder` is empty. Raises `Permanent` where the daemon does not start."""
+    config, spool, log = folder / "mkisod.toml", folder / "spool", folder / "daemon.log"
+    port = _find_free_port()
+    pacs.add_destination("CDRECORD", "127.0.0.1", port)
+    config.write_text(_make_config(spool, port, pacs.address), encoding="utf-8")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications, log.open("wb") as output:
+        notifications.bind(str(folder / "notify"))
+        environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
+        command = [sys.executable, "-m", "mkisod", "serve", "--config", str(config)]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment) as daemon:
+            stage = Stage(config, spool, log, daemon)
+            try:
+                _wait_until_ready(notifications, stage)
+                yield stage
+            finally:
+                _stop(daemon)
+
+
+def choose_accessions(archive: Archive, most: int = 2) -> list[str]:
+    """The first accession numbers of the archive that belong to one patient: what a first request can ask for."""
+    by_patient: dict[bytes, dict[str, None]] = {}
+    for study in archive.studies.values():
+        accession = study.attributes.get("AccessionNumber", b"").decode("ascii", "replace").strip(" \0")
+        if accession:
+            by_patient.setdefault(study.attributes.get("PatientID", b"").strip(), {})[accession] = None
+    if not by_patient:
+        raise Permanent(Code.USAGE, "There is no study with an accession number in this folder.", "Name a folder with DICOM files.")
+    most_of_one: dict[str, None] = max(by_patient.values(), key=len)
+    return list(most_of_one)[:most]
+
+
+def list_tree(top: Path) -> list[str]:
+    """The files below a folder, with their sizes, sorted by name."""
+    return [f"{path.stat().st_size:>10}  {path.relative_to(top)}" for path in sorted(top.rglob("*")) if path.is_file()]
+
+
+def read_last_words(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:]
+
+
+def _make_config(spool: Path, port: int, pacs: tuple[str, int]) -> str:
+    return (
+        f'[spool]\ndir = "{spool}"\nmin_free_mib = 0\n\n'
+        f'[receiver]\nhost = "127.0.0.1"\nport = {port}\n\n'
+        f'[pacs.ABPACS]\nhost = "{pacs[0]}"\nport = {pacs[1]}\n\n'
+        '[media]\ninstitution = "mkisod demo"\n'
+    )
+
+
+def _find_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(notifications: socket.socket, stage: Stage) -> None:
+    """READY=1 comes once the port is bound and the spool recovered. A daemon that ends closes nothing here, so its pidfd is watched too."""
+    pid_fd = os.pidfd_open(stage.daemon.pid)
+    try:
+        while True:
+            readable, _, _ = select.select([notifications.fileno(), pid_fd], [], [], _READY_TIMEOUT_S)
+            if notifications.fileno() in readable:
+                if b"READY=1" in notifications.recv(4096).splitlines():
+                    return
+            else:
+                raise Permanent(Code.INTERNAL, f"The daemon did not start. Its last words:\n{read_last_words(stage.log)}")
+    finally:
+        os.close(pid_fd)
+
+
+def _stop(daemon: subprocess.Popen[bytes]) -> None:
+    if daemon.poll() is None:
+        daemon.send_signal(signal.SIGTERM)
+    try:
+        daemon.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        raise
