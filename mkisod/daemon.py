@@ -30,7 +30,7 @@ from mkisod.spool.inbox import Doorbell, Inbox, watch
 from mkisod.spool.jobs import Jobs
 from mkisod.spool.layout import Layout, make_directories
 from mkisod.spool.outbox import Outbox
-from mkisod.spool.recovery import recover
+from mkisod.spool.recovery import Recovery
 from mkisod.system.notify import Notify
 from mkisod.worker import Services, Worker
 
@@ -82,11 +82,11 @@ class Daemon:
         make_directories(self._layout)
         self._receiver.bind()
         self._jobs.lock()
-        recover(self._jobs, self._outbox, self._claims, self._disk, now=utc_now, log=self._log)
+        Recovery(self._jobs, self._outbox, self._claims, self._disk, now=utc_now, log=self._log).run()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle_signal)
         self._receiver.start()
-        threads = [self._start("inbox", self._serve_inbox)]
+        threads = [self._start("drops", self._serve_inbox)]
         threads += [self._start(f"worker-{i}", self._make_work(worker)) for i, worker in enumerate(self._workers)]
         host, port = self._receiver.address
         self._log.info("daemon_ready", ae_title=self._config.receiver.ae_title, host=host, port=port, spool=str(self._layout.root))
@@ -121,7 +121,7 @@ class Daemon:
     def _supervise(self, name: str, serve: Callable[[], None]) -> None:
         try:
             serve()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, the daemon goes down with it, loudly
             self._log.critical("thread_died", thread=name, exc_info=True)
             self._died = True
             self._stop_reason = f"{name} died"
@@ -137,7 +137,8 @@ class Daemon:
             try:
                 stack.enter_context(watch(self._layout, self._doorbell))
             except OSError as error:
-                self._log.warning("inbox_not_watched", error=str(error), advice="Drops are found by the timer; raise fs.inotify.max_user_watches.")
+                advice = "Drops are found by the timer; raise fs.inotify.max_user_watches."
+                self._log.warning("inbox_not_watched", error=str(error), advice=advice)
             while not self._stopping.is_set():
                 found = inbox.scan(time.monotonic(), self._doorbell.take_moved(), self._is_busy)
                 for name in found.strange:

@@ -63,7 +63,8 @@ class Attempt:
         self._written_s = self._services.clock_s()
         log = self.log.warning if event is Event.FAILED else self.log.info
         problem = self.job.record.problem
-        log(f"job_{event}", state=self.job.record.state, error=problem.code if problem else None, message=problem.message if problem else None)
+        trouble = {"error": problem.code, "message": problem.message} if problem else {}
+        log(f"job_{event}", state=self.job.record.state, **trouble)
 
     def fail(self, error: MkisodError) -> None:
         self.job = evolve(self.job, record=evolve(self.job.record, problem=error.problem))
@@ -180,10 +181,10 @@ class Worker:
             allow_several_patients="several-patients" in request.allow,
         )
         self._services.jobs.make_result_directory(job)
-        disc = build_disc(order, paths, job.directory.result, report_progress=lambda done, total: self._check_interrupted())
+        disc = build_disc(order, paths, job.directory.result, report_progress=self._check_interrupted)
         return describe_disc(job.id, disc, warnings)
 
-    def _check_interrupted(self) -> None:
+    def _check_interrupted(self, *_: int) -> None:
         if self._interrupted.is_set():
             raise Interrupted
 
@@ -194,7 +195,8 @@ def describe_disc(job: str, disc: Disc, warnings: tuple[str, ...]) -> Result:
         path=job,
         volumes=disc.volumes,
         substitutions=tuple(
-            f"{s.record_type} record of {s.sop_instance_uid or s.series_instance_uid or s.study_instance_uid}: {s.keyword} = {s.value} ({s.reason})"
+            f"{s.record_type} record of {s.sop_instance_uid or s.series_instance_uid or s.study_instance_uid}: "
+            f"{s.keyword} = {s.value} ({s.reason})"
             for s in disc.substitutions
         ),
         warnings=(*warnings, *disc.warnings),

@@ -50,7 +50,8 @@ def make_parser() -> argparse.ArgumentParser:
     demo_ = add("demo", demo.run, "Show all of it: a small PACS, the daemon, one request, the disc.", "mkisod demo")
 
     for command in (serve_, check_, find_, submit_, status_):
-        command.add_argument("--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=f"the configuration (default: {DEFAULT_PATH})")
+        help_ = f"the configuration (default: {DEFAULT_PATH})"
+        command.add_argument("--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=help_)
     for command in (check_, find_, submit_, status_):
         command.add_argument("--json", action="store_true", help="print JSON")
     find_.add_argument("accession", metavar="ACCESSION")

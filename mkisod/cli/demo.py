@@ -24,7 +24,7 @@ _SEED = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("accessions", metavar="ACCESSION", nargs="*", help="what to ask for (default: two accessions of one patient)")
-    parser.add_argument("--from", dest="folder", metavar="DIR", type=Path, help="the files that the PACS holds (default: a synthetic patient)")
+    parser.add_argument("--from", dest="folder", metavar="DIR", type=Path, help="what the PACS holds (default: a synthetic patient)")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="leave the outbox in this new folder")
     parser.add_argument("--json", action="store_true", help="print only the final status, as JSON")
 

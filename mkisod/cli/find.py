@@ -25,7 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise Permanent(Code.ACCESSION_INVALID, f"{arguments.accession!a}: {fault}.")
     peer = make_peer(name, config.pacs[name])
     with Association(peer, config.receiver.ae_title, [FIND], response_timeout_s=peer.response_timeout_s) as association:
-        studies = [list_study(association, study, time.monotonic) for study in find_studies(association, arguments.accession, time.monotonic)]
+        found = find_studies(association, arguments.accession, time.monotonic)
+        studies = [list_study(association, study, time.monotonic) for study in found]
     print(json.dumps([_to_json(study) for study in studies], indent=1) if arguments.json else "\n".join(map(_to_text, studies)))
     return 0
 
@@ -41,7 +42,8 @@ def _to_json(study: StudyListing) -> dict[str, object]:
         "modalities": list(study.modalities),
         "instances": _count(study),
         "series": [
-            {"series_instance_uid": s.series_instance_uid, "modality": s.modality, "instances": len(s.sop_instance_uids)} for s in study.series
+            {"series_instance_uid": s.series_instance_uid, "modality": s.modality, "instances": len(s.sop_instance_uids)}
+            for s in study.series
         ],
     }
 

@@ -25,8 +25,9 @@ def describe_status(status: Status, directory: str) -> str:
     lines = [f"{status.ticket}: {describe_state(status)}"]
     for accession in status.accessions:
         for study in accession.studies:
-            of = f"{study.instances_received} of {study.instances_expected} instances"
-            lines.append(f"  {accession.accession}: {', '.join(study.modalities)}, {of}{f', {len(study.missing)} missing' if study.missing else ''}")
+            count = f"{study.instances_received} of {study.instances_expected} instances"
+            missing = f", {len(study.missing)} missing" if study.missing else ""
+            lines.append(f"  {accession.accession}: {', '.join(study.modalities)}, {count}{missing}")
         if accession.error:
             lines.append(f"  {accession.accession}: {accession.error.message}")
     if status.result:

@@ -37,7 +37,8 @@ DEFAULT_PATH = Path("/etc/mkisod/mkisod.toml")
 class ConfigurationInvalid(Permanent):
     def __init__(self, path: Path, mistakes: list[str]) -> None:
         self.mistakes = mistakes
-        super().__init__(Code.CONFIGURATION_INVALID, f"The configuration {path} is not valid:\n" + "\n".join(f"  {m}" for m in mistakes) + "\n")
+        listed = "\n".join(f"  {mistake}" for mistake in mistakes)
+        super().__init__(Code.CONFIGURATION_INVALID, f"The configuration {path} is not valid:\n{listed}\n")
 
 
 _SECTIONS: Final = (
@@ -138,7 +139,7 @@ def parse_config(text: str, path: Path) -> Config:
 
 
 def read_config(path: Path) -> Config:
-    """Raises `ConfigurationInvalid` also where the file cannot be read. Only the file at the default place may be missing: then all is default."""
+    """Raises `ConfigurationInvalid`, also for a file that cannot be read. Only the default one may be missing: then all is default."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -165,7 +166,7 @@ def _check_whole(config: Config) -> list[str]:
 
 
 def _list_mistakes(error: BaseException, key: str) -> list[str]:
-    """cattrs' tree of exceptions, as one line a mistake: `receiver.port: write a whole number`."""
+    """The exceptions of cattrs, a tree, as one line a mistake: `receiver.port: write a whole number`."""
     notes = [n for n in getattr(error, "__notes__", ()) if isinstance(n, cattrs.AttributeValidationNote | cattrs.IterableValidationNote)]
     for note in notes[:1]:
         step = note.name if isinstance(note, cattrs.AttributeValidationNote) else f"{note.index}"

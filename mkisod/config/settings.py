@@ -25,7 +25,7 @@ def _key(default: Any, rule: Rule) -> Any:
 def _at_least(low: float, high: float | None = None) -> Rule:
     def check(value: float) -> None:
         if value < low or (high is not None and value > high):
-            raise ValueError(f"write a number {'from' if high is not None else 'of at least'} {low:g}{f' to {high:g}' if high is not None else ''}")
+            raise ValueError(f"write a number of at least {low:g}" if high is None else f"write a number from {low:g} to {high:g}")
 
     return check
 

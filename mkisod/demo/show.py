@@ -25,6 +25,7 @@ from mkisod.errors import Code, Permanent
 _READY_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 30.0
 _LAST_WORDS = 2000
+_FILES_SHOWN = 4
 
 
 @frozen
@@ -75,8 +76,14 @@ def choose_accessions(archive: Archive, most: int = 2) -> list[str]:
 
 
 def list_tree(top: Path) -> list[str]:
-    """The files below a folder, with their sizes, sorted by name."""
-    return [f"{path.stat().st_size:>10}  {path.relative_to(top)}" for path in sorted(top.rglob("*")) if path.is_file()]
+    """The files below a folder with their sizes; of many in one folder the first ones, and how many more."""
+    lines = []
+    for folder in sorted(path for path in (top, *top.rglob("*")) if path.is_dir()):
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        lines += [f"{path.stat().st_size:>10}  {path.relative_to(top)}" for path in files[:_FILES_SHOWN]]
+        if len(files) > _FILES_SHOWN:
+            lines.append(f"{'':>10}  {folder.relative_to(top)}/... {len(files) - _FILES_SHOWN} more")
+    return lines
 
 
 def read_last_words(log: Path) -> str:

@@ -74,8 +74,9 @@ MAX_UIDS_IN_MOVE = 200
 
 
 def plan_moves(manifest: Manifest, received: Container[str], round_number: int) -> list[Move]:
-    """The C-MOVEs that ask for what is missing, and for nothing else: round 0 by study, 1 by series, later ones by list of SOP Instance UIDs.
+    """The C-MOVEs that ask for what is missing, and for nothing else.
 
+    Round 0 asks by study, round 1 by series, later ones by list of SOP Instance UIDs.
     A study of which something is there already is never asked for whole.
     """
     moves: list[Move] = []
@@ -93,8 +94,8 @@ def plan_moves(manifest: Manifest, received: Container[str], round_number: int) 
             if round_number <= 1 and len(uids) == len(series.sop_instance_uids):
                 moves.append(Move(uid, series.series_instance_uid))
             else:
-                for start in range(0, len(uids), MAX_UIDS_IN_MOVE):
-                    moves.append(Move(uid, series.series_instance_uid, tuple(uids[start : start + MAX_UIDS_IN_MOVE])))
+                starts = range(0, len(uids), MAX_UIDS_IN_MOVE)
+                moves += [Move(uid, series.series_instance_uid, tuple(uids[i : i + MAX_UIDS_IN_MOVE])) for i in starts]
     return moves
 
 
@@ -104,7 +105,12 @@ def _unique_studies(manifest: Manifest) -> Iterator[StudyListing]:
 
 
 def check_patients(
-    identities: Collection[PatientIdentity], *, patient_id: str | None, birth_date: str | None, several_allowed: bool, same_study: bool = False
+    identities: Collection[PatientIdentity],
+    *,
+    patient_id: str | None,
+    birth_date: str | None,
+    several_allowed: bool,
+    same_study: bool = False,
 ) -> None:
     """Raises `Permanent` (`patient_mismatch`) where identities contradict what the client believes, or are those of several patients."""
     if any(contradicts_belief(identity, patient_id, birth_date) for identity in identities):

@@ -13,7 +13,7 @@ from attrs import frozen
 
 # What modalities and gateways write where nobody filled anything in. They identify nobody.
 _PLACEHOLDER_IDS = frozenset(
-    {"", "0", "00", "000", "0000", "NONE", "NULL", "N/A", "NA", "UNKNOWN", "UNDEFINED", "NOID", "NO ID", "ANONYMOUS", "ANON", "NOVALUE", "XXX"}
+    ["", "0", "00", "000", "0000", "NONE", "NULL", "N/A", "NA", "UNKNOWN", "UNDEFINED", "NOID", "NO ID", "ANONYMOUS", "ANON", "XXX"]
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 
 from mkisod.errors import Problem
 from mkisod.job.manifest import Manifest, ReceivedInstance, count_expected, describe_accessions
@@ -19,12 +19,12 @@ class Account:
     """What a job knows of itself at a moment. `received_before`: how many instances an earlier attempt had brought."""
 
     request: Request
-    manifest: Manifest = Manifest()
-    received: Mapping[str, ReceivedInstance] = {}
+    manifest: Manifest = Factory(Manifest)
+    received: Mapping[str, ReceivedInstance] = Factory(dict)
     bytes_received: int = 0
     received_before: int = 0
     moves_over: bool = False  # what is not there now does not come
-    accession_problems: Mapping[str, Problem] = {}
+    accession_problems: Mapping[str, Problem] = Factory(dict)
     result: Result | None = None
 
 

@@ -73,7 +73,7 @@ class AccessionStatus:
 
 @frozen
 class Volume:
-    """One file-set; paths relative to `result.path`, None where not asked for. `sha256` and `size_bytes` are the ISO image's, else the archive's."""
+    """One file-set. Paths are relative to `result.path`, None where not asked for; digest and size are the image's, else the archive's."""
 
     file_set_id: str
     directory: str | None

@@ -1,0 +1,1 @@
+"""DICOM on the network: asking, moving, receiving."""

@@ -1,7 +1,7 @@
 """An association that we request: to ask, to move, to check that the other side answers.
 
-Owns the requestor's side of pynetdicom. Promises that every way in which an association can fail ends in one `Transient` or `Permanent` with
-the right code, and that the association is gone when the context is left. `abort` may be called from another thread, to end a wait.
+Owns the requestor's side of pynetdicom. Promises that every way in which an association can fail ends in one `Transient` or `Permanent`
+with the right code, and that the association is gone when the context is left. `abort` may be called from another thread, to end a wait.
 """
 
 from __future__ import annotations

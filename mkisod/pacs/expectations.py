@@ -43,8 +43,8 @@ class ObjectStore(Protocol):
 class Expectation:
     """What one job waits for, and what of it has come.
 
-    `changed` guards all of it. It is notified when nothing is missing any more, at a fault and by `notify`, but not at every instance: a job
-    that waits looks once a second anyway, and a thousand wake-ups would take the processor from the receiver.
+    `changed` guards all of it. It is notified when nothing is missing any more, at a fault and by `notify`, but not at every instance: a
+    job that waits looks once a second anyway, and a thousand wake-ups would take the processor from the receiver.
     """
 
     def __init__(self, job: str, ticket: str, manifest: Manifest, objects: ObjectStore, received: Iterable[ReceivedInstance]) -> None:
@@ -89,7 +89,7 @@ class Expectation:
             known = (instance.study_instance_uid, instance.series_instance_uid)
         if known is not None and known != place:
             return Permanent(
-                Code.NONCONFORMANT, f"The SOP Instance UID {uid} is in series {known[1]} by the listing, but came as part of series {place[1]}."
+                Code.NONCONFORMANT, f"The SOP Instance UID {uid} belongs to series {known[1]}, but came as part of series {place[1]}."
             )
         listed = self.patients.get(header.study_instance_uid, [])
         if not all(same_patient(header.patient, patient, same_study=True) for patient in listed):

@@ -67,7 +67,7 @@ def find_studies(association: Association, accession: str, clock_s: Callable[[],
 
 
 def list_study(association: Association, study: FoundStudy, clock_s: Callable[[], float]) -> StudyListing:
-    """Every instance of a study. Raises as `find_studies` does; `query_failed` also where the listing is shorter than the archive's own counts."""
+    """Every instance of a study. Raises as `find_studies` does; `query_failed` also where the listing is shorter than the counts."""
     uid = study.listing.study_instance_uid
     series = []
     # One query at a time on an association: all series first.

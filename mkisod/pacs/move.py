@@ -23,7 +23,7 @@ DESTINATION_UNKNOWN = 0xA801  # PS3.4 Table C.4-2
 
 @frozen
 class MoveOutcome:
-    """The final response: its DIMSE status and counters (None: not said), and the SOP Instance UIDs that the archive says it could not send."""
+    """The final response: its DIMSE status, its counters (None: not said), and the SOP Instance UIDs that the archive could not send."""
 
     dimse_status: int
     completed: int | None = None
@@ -73,7 +73,7 @@ class RunningMove:
                 self.outcome = self._carry_out()
         except MkisodError as error:
             self.error = error
-        except Exception as error:  # noqa: BLE001: a defect, and nobody above this frame would see it
+        except Exception as error:  # noqa: BLE001 - a defect, and nobody above this frame would see it
             self.error = Permanent(Code.INTERNAL, f"A C-MOVE ended in {type(error).__name__}: {error}.")
         finally:
             self._report_change()
@@ -116,7 +116,7 @@ def _make_outcome(response: Dataset, identifier: Dataset | None) -> MoveOutcome:
 
 
 def explain_outcome(peer: Peer, destination: str, outcome: MoveOutcome) -> MkisodError | None:
-    """The error that a final DIMSE status stands for (PS3.4 Table C.4-2), or None for success and for warnings, where the manifest decides."""
+    """The error that a final DIMSE status stands for (PS3.4 Table C.4-2). None for success and warnings, where the manifest decides."""
     dimse_status = outcome.dimse_status
     if dimse_status == SUCCESS or 0xB000 <= dimse_status <= 0xBFFF:
         return None

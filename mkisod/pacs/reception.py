@@ -61,10 +61,10 @@ class Arrival(Protocol):
 
     @property
     def fd(self) -> int | None:
-        """Where the bytes go, from offset 0: preamble, file meta information, data set. None: nobody wants them; read them, answer with success."""
+        """Where the bytes go, from offset 0: preamble, file meta information, data set. None: read them, drop them, answer with success."""
 
     def commit(self, size_bytes: int) -> None:
-        """All of it is written: make it visible under its final name. Closes `fd`. Raises `Refusal` or OSError; then nothing is left of it."""
+        """All is written: make it visible under its final name. Closes `fd`. Raises `Refusal` or OSError; then nothing is left of it."""
 
     def abort(self) -> None:
         """It did not arrive whole: leave nothing of it. Closes `fd`."""

@@ -26,7 +26,7 @@ class Interrupted(BaseException):
 
 
 class Retrieval:
-    """One attempt of one job. `report` is called in the job's own thread whenever something may have changed, and at least once a second."""
+    """One attempt of one job. `report` is called in the job's own thread when something may have changed, and at least once a second."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Retrieval:
         return found
 
     def fetch(self, request: Request, expectation: Expectation) -> None:
-        """Move until nothing of the manifest is missing. Raises `Transient` (`incomplete`, `timeout`, ...) or `Permanent`, or `Interrupted`."""
+        """Move until nothing of the manifest is missing. Raises `Transient` (`incomplete`, `timeout` ...), `Permanent` or `Interrupted`."""
         manifest = expectation.manifest
         with self._expectations.expect(expectation, self._is_interrupted):
             self._check_interrupted()

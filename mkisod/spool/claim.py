@@ -83,7 +83,7 @@ class Claims:
 
 
 def _read_drop(path: Path) -> tuple[bytes, int]:
-    """The bytes of a drop, one more than allowed at most, and the uid of who owns it. Raises `Permanent` where it is no plain file that we may read."""
+    """The bytes of a drop, at most one more than allowed, and the uid of its owner. Raises `Permanent` where it is no plain file."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         raise Permanent(Code.REQUEST_MALFORMED, "The request is not a regular file.", "Write a plain file and rename it into the inbox.")
@@ -92,7 +92,7 @@ def _read_drop(path: Path) -> tuple[bytes, int]:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
         raise Permanent(
-            Code.REQUEST_MALFORMED, "The request cannot be read by the daemon.", "Give the file mode 0640 before it is renamed into the inbox."
+            Code.REQUEST_MALFORMED, "The request cannot be read by the daemon.", "Give the file mode 0640, then rename it into the inbox."
         ) from error
     except OSError as error:
         raise Permanent(Code.REQUEST_MALFORMED, f"The request cannot be opened: {error.strerror}.") from error

@@ -1,6 +1,6 @@
 """The client's side of the spool, for `mkisod submit` and `mkisod status`: drop a request, read its status.
 
-Does what any client has to do: write under a temporary name, fsync, rename. Raises `Permanent` (`spool_unusable`) where that is not allowed.
+Does what any client has to do: write under a temporary name, fsync, rename. Raises `Permanent` (`spool_unusable`) where it may not.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-# The daemon runs with UMask 0027: these become 0640 and 0750, and setgid directories hand down the clients' group. Nothing is chmod-ed later.
+# The daemon runs with UMask 0027: these become 0640 and 0750, and setgid directories hand down the clients' group. Nothing is chmod-ed.
 FILE_MODE = 0o666
 DIRECTORY_MODE = 0o777
 

@@ -1,7 +1,7 @@
 """What clients drop: which files are requests, and when one is whole.
 
-Owns `inbox/`. The scan of the directory is the truth; inotify events are only a doorbell that makes the next scan come at once, and tell that
-a file was moved into place. If the observer fails, the timer of the scan goes on ringing. Nothing here opens a file for more than a
+Owns `inbox/`. The scan of the directory is the truth; inotify events are only a doorbell that makes the next scan come at once, and tell
+that a file was moved into place. If the observer fails, the timer of the scan goes on ringing. Nothing here opens a file for more than a
 look at its last line, and nothing is followed or waited for.
 """
 

@@ -121,6 +121,7 @@ def check_one_file_system(layout: Layout) -> None:
     """A rename is the only transition there is; between two file systems, or two mounts of one, it fails. Raises `Permanent`."""
     for path in (layout.inbox, layout.queued, layout.held, layout.active, layout.outbox):
         if os.stat(path).st_dev != os.stat(layout.root).st_dev:
-            raise Permanent(Code.SPOOL_UNUSABLE, f"{path} lies on another file system than {layout.root}, so nothing can be renamed between them.")
+            message = f"{path} lies on another file system than {layout.root}, so nothing can be renamed between them."
+            raise Permanent(Code.SPOOL_UNUSABLE, message)
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise Permanent(Code.SPOOL_UNUSABLE, f"{path} cannot be read and written by this user.")

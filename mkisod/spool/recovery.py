@@ -21,61 +21,64 @@ from mkisod.spool.layout import JobDirectory
 from mkisod.spool.outbox import Outbox
 
 
-def recover(jobs: Jobs, outbox: Outbox, claims: Claims, disk: Disk, *, now: Callable[[], datetime], log: FilteringBoundLogger) -> None:
-    for directory in jobs.list_active():
-        _recover_active(directory, jobs, outbox, claims, now, log)
-    for directory in jobs.list_queued():
-        disk.remove_tree(directory.drop)
-        _reconcile(directory, jobs, outbox, now, log)
-    for directory in jobs.list_held():
-        _reconcile(directory, jobs, outbox, now, log)
+class Recovery:
+    def __init__(
+        self, jobs: Jobs, outbox: Outbox, claims: Claims, disk: Disk, *, now: Callable[[], datetime], log: FilteringBoundLogger
+    ) -> None:
+        self._jobs = jobs
+        self._outbox = outbox
+        self._claims = claims
+        self._disk = disk
+        self._now = now
+        self._log = log
 
+    def run(self) -> None:
+        for directory in self._jobs.list_active():
+            if not directory.record.exists():
+                self._jobs.discard(directory)  # died before there was a job
+            elif (job := self._load(directory)) is not None:
+                self._recover(job)
+        for directory in self._jobs.list_queued():
+            self._disk.remove_tree(directory.drop)
+            if (job := self._load(directory)) is not None:
+                self._reconcile(job)
+        for directory in self._jobs.list_held():
+            if (job := self._load(directory)) is not None:
+                self._reconcile(job)
 
-def _recover_active(
-    directory: JobDirectory, jobs: Jobs, outbox: Outbox, claims: Claims, now: Callable[[], datetime], log: FilteringBoundLogger
-) -> None:
-    try:
-        job = jobs.load(directory)
-    except FileNotFoundError:
-        jobs.discard(directory)  # died before the drop was claimed
-        return
-    except ValueError as error:
-        log.error("job_unreadable", directory=str(directory.path), error=str(error))
-        jobs.set_aside(directory)
-        return
-    log = log.bind(ticket=job.ticket, job=job.id)
-    if directory.drop.is_symlink() or directory.drop.exists():
-        claimed = claims.resume(job)
-        log.info("job_recovered", state=claimed.job.record.state)
-    elif outbox.has_result(job.ticket, job.id):
-        status = outbox.read_result(job.ticket, job.id)
-        jobs.advance(job, Event.PUBLISHED, lambda _: status)
-        log.info("job_recovered", state=status.state)
-    elif not directory.request.exists():
-        jobs.discard(directory)  # died before the drop was claimed
-    else:
-        accessions = jobs.read_request(job).accessions
-        jobs.advance(job, Event.RECOVERED, lambda record: make_status(record, now(), accessions))
-        log.info("job_recovered", state=State.QUEUED)
+    def _load(self, directory: JobDirectory) -> Job | None:
+        """None where another daemon has taken it meanwhile, or where nobody can read it."""
+        try:
+            return self._jobs.load(directory)
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            self._log.error("job_unreadable", directory=str(directory.path), error=str(error))  # noqa: TRY400 - no defect of ours
+            self._jobs.set_aside(directory)
+        return None
 
+    def _recover(self, job: Job) -> None:
+        """Go on with a job that a dead daemon had in hand."""
+        directory = job.directory
+        if directory.drop.is_symlink() or directory.drop.exists():
+            state = self._claims.resume(job).job.record.state
+        elif self._outbox.has_result(job.ticket, job.id):
+            status = self._outbox.read_result(job.ticket, job.id)
+            state = self._jobs.advance(job, Event.PUBLISHED, lambda _: status).record.state
+        elif not directory.request.exists():
+            self._jobs.discard(directory)  # died before the drop was claimed
+            return
+        else:
+            accessions = self._jobs.read_request(job).accessions
+            state = self._jobs.advance(job, Event.RECOVERED, lambda record: make_status(record, self._now(), accessions)).record.state
+        self._log.info("job_recovered", ticket=job.ticket, job=job.id, state=state)
 
-def _reconcile(directory: JobDirectory, jobs: Jobs, outbox: Outbox, now: Callable[[], datetime], log: FilteringBoundLogger) -> None:
-    """Say in the status what the directory says, unless a later request of the ticket has taken its place."""
-    try:
-        job = jobs.load(directory)
-    except FileNotFoundError:
-        return  # another daemon took it meanwhile
-    except ValueError as error:
-        log.error("job_unreadable", directory=str(directory.path), error=str(error))
-        jobs.set_aside(directory)
-        return
-    status = outbox.read_status(job.ticket)
-    if status is not None and (status.created > job.record.created or (status.job == job.id and status.state == job.record.state)):
-        return
-    outbox.write_status(make_status(job.record, now(), _accessions(job, jobs)))
-    log.info("status_written_again", ticket=job.ticket, job=job.id, state=job.record.state)
-
-
-def _accessions(job: Job, jobs: Jobs) -> tuple[str, ...]:
-    """None for a request that was refused."""
-    return () if job.record.state is State.FAILED else jobs.read_request(job).accessions
+    def _reconcile(self, job: Job) -> None:
+        """Say in the status what the directory says, unless a later request of the ticket has taken its place."""
+        record = job.record
+        status = self._outbox.read_status(job.ticket)
+        if status is not None and (status.created > record.created or (status.job == job.id and status.state == record.state)):
+            return
+        accessions = () if record.state is State.FAILED else self._jobs.read_request(job).accessions
+        self._outbox.write_status(make_status(record, self._now(), accessions))
+        self._log.info("status_written_again", ticket=job.ticket, job=job.id, state=record.state)

@@ -1,6 +1,6 @@
 """What the daemon tells systemd: ready, status, stopping.
 
-Uses the sdnotify package, which drops a message that is not Latin-1, so the text is made ASCII first. Without systemd every call does nothing.
+Uses the sdnotify package, which drops a message that is not Latin-1: so the text is made ASCII first. Without systemd, calls do nothing.
 """
 
 from __future__ import annotations

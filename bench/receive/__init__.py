@@ -1,0 +1,1 @@
+"""How fast instances are received, beside other programs in the same run: `python -m bench.receive`."""

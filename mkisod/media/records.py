@@ -1,0 +1,251 @@
+"""From the head of an object to what the directory records over it hold. Pure.
+
+An `Instance` carries the keys of its leaf record and what it says about its series, study and patient, all as values encoded in Explicit
+VR Little Endian, the only encoding of a DICOMDIR (PS3.10 8.6). Text passes through byte for byte, so that a mislabelled character set
+does no further harm. A Type 1 key that the object lacks is stood in for as the tables of keys.py say, and each time a `Substitution`
+says so; where no honest value exists, `Permanent(NONCONFORMANT)` names the SOP instance.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import frozen
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_sequence
+from pydicom.filewriter import write_sequence_item
+from pydicom.uid import EncapsulatedCDAStorage
+
+from mkisod.errors import Code, Permanent
+from mkisod.job.patient import PatientIdentity
+from mkisod.media.elements import EXPLICIT_LITTLE_ENDIAN, LONG_VRS, Encoding, StructureDefect, read_items
+from mkisod.media.header import Header
+from mkisod.media.keys import FALLBACKS, KEYS, MIME_TYPES, MOMENTS, NO_DATE, NO_TIME, NUMBERS, TAGS, TEXT_VRS, Key
+from mkisod.media.record_types import PRIVATE_RECORD_UID, ROOT_RECORD_TYPES, find_record_type
+
+# Tag to value, encoded in Explicit VR Little Endian; of a sequence its items.
+Elements = Mapping[int, bytes]
+
+_NUMBER_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8}
+# What a Specific Character Set says something about (PS3.5 6.1.2.3); in the items of a sequence there may be such values too.
+_CHARACTER_SET_VRS = frozenset({"LO", "LT", "PN", "SH", "SQ", "ST", "UC", "UT"})
+# An item tag in little and in big endian: what the value of a sequence begins with.
+_ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+_SHORT_LENGTH_MAX = 0xFFFE
+
+_PRIVATE_RECORD_UID = 0x00041432
+_REFERENCED_SOP_CLASS_UID = 0x00041510
+_REFERENCED_SOP_INSTANCE_UID = 0x00041511
+_REFERENCED_TRANSFER_SYNTAX_UID = 0x00041512
+_VERIFICATION_DATE_TIME = 0x0040A030
+_RELATIONSHIP_TYPE = 0x0040A010
+
+
+@frozen
+class Substitution:
+    """A key of a directory record that the object does not have. Objects are never altered. Holds no patient name and no birth date."""
+
+    record_type: str
+    keyword: str
+    value: str
+    reason: str
+    study_instance_uid: str
+    series_instance_uid: str = ""
+    sop_instance_uid: str = ""
+
+
+@frozen
+class Instance:
+    """What a DICOMDIR needs to know of one object."""
+
+    path: Path
+    size_bytes: int
+    record_type: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    study_instance_uid: str  # "" below the root, where there is no patient
+    series_instance_uid: str
+    identity: PatientIdentity
+    moment: tuple[str, str]  # a date and a time near those of the study, or two empty strings
+    patient: Elements
+    study: Elements
+    series: Elements
+    leaf: Elements
+    substitutions: tuple[Substitution, ...]  # of the leaf record
+
+
+def describe_instance(header: Header) -> Instance:
+    """What the records over this object hold. A missing number, study date or patient ID is left to the hierarchy, which knows the siblings.
+
+    Raises `Permanent(NONCONFORMANT)` that names the SOP instance where a record cannot be made.
+    """
+    instance_uid = header.find_text("SOPInstanceUID") or header.media_sop_instance_uid
+    if header.media_sop_instance_uid != instance_uid or not instance_uid:
+        raise _refuse(instance_uid or header.path.name, "its file meta information names another SOP instance, or none")
+    if not header.media_sop_class_uid or not header.transfer_syntax_uid:
+        raise _refuse(instance_uid, "its file meta information names no SOP class or no transfer syntax")
+    record_type = find_record_type(header.media_sop_class_uid)
+    at_root = record_type in ROOT_RECORD_TYPES
+    study_uid, series_uid = ("", "") if at_root else (header.find_text("StudyInstanceUID"), header.find_text("SeriesInstanceUID"))
+    if not at_root and not (study_uid and series_uid):
+        raise _refuse(instance_uid, "it has no Study Instance UID or no Series Instance UID")
+    try:
+        leaf, substitutions = _describe_leaf(header, record_type, instance_uid, study_uid, series_uid)
+    except StructureDefect as defect:
+        raise _refuse(instance_uid, f"one of its sequences is damaged ({defect})") from defect
+    return Instance(
+        header.path,
+        header.size_bytes,
+        record_type,
+        header.media_sop_class_uid,
+        instance_uid,
+        header.transfer_syntax_uid,
+        study_uid,
+        series_uid,
+        PatientIdentity(
+            header.find_text("PatientID"),
+            header.find_text("IssuerOfPatientID"),
+            header.find_text("PatientName"),
+            header.find_text("PatientBirthDate"),
+        ),
+        _find_moment(header, "StudyDate"),
+        {} if at_root else _copy_keys(header, "PATIENT"),
+        {} if at_root else _copy_keys(header, "STUDY"),
+        {} if at_root else _copy_keys(header, "SERIES"),
+        leaf,
+        substitutions,
+    )
+
+
+def _describe_leaf(
+    header: Header, record_type: str, instance_uid: str, study_uid: str, series_uid: str
+) -> tuple[Elements, tuple[Substitution, ...]]:
+    leaf = {
+        _REFERENCED_SOP_CLASS_UID: header.media_sop_class_uid.encode(),
+        _REFERENCED_SOP_INSTANCE_UID: instance_uid.encode(),
+        _REFERENCED_TRANSFER_SYNTAX_UID: header.transfer_syntax_uid.encode(),
+        **_copy_keys(header, record_type),
+    }
+    if record_type == "PRIVATE":
+        leaf[_PRIVATE_RECORD_UID] = PRIVATE_RECORD_UID.encode()
+    if record_type == "SR DOCUMENT" and header.find_value("VerificationFlag") == b"VERIFIED":
+        leaf[_VERIFICATION_DATE_TIME] = _find_latest_verification(header, instance_uid)
+    substitutions = []
+    for key in KEYS[record_type]:
+        if key.type == "1" and key.tag not in leaf and key.keyword not in NUMBERS:
+            value, reason = _find_fallback(header, key, instance_uid)
+            leaf[key.tag] = value.encode()
+            substitutions.append(Substitution(record_type, key.keyword, value, reason, study_uid, series_uid, instance_uid))
+    return leaf, tuple(substitutions)
+
+
+def _copy_keys(header: Header, record_type: str) -> dict[int, bytes]:
+    """The keys that the object has. A Type 2 key that it lacks is there and empty; a Type 1 key that it lacks is left out."""
+    values: dict[int, bytes] = {}
+    for key in KEYS[record_type]:
+        value = _encode_value(header.values.get(key.tag, b""), key, header.encoding)
+        if not value and key.in_functional_groups:
+            value = _find_in_functional_groups(header, key)
+        if len(value) > _SHORT_LENGTH_MAX and key.vr.encode() not in LONG_VRS:
+            raise _refuse(header.media_sop_instance_uid, f"its {key.keyword} is {len(value)} bytes long")
+        if value or key.type == "2":
+            values[key.tag] = value
+    if not any(key.vr in _CHARACTER_SET_VRS and values.get(key.tag) for key in KEYS[record_type]):
+        values.pop(TAGS["SpecificCharacterSet"], None)
+    if record_type == "ENCAP DOC" and header.media_sop_class_uid != EncapsulatedCDAStorage:
+        values.pop(TAGS["HL7InstanceIdentifier"], None)  # belongs to CDA documents alone (PS3.3 F.5.33)
+    if record_type == "SR DOCUMENT":
+        values.pop(_VERIFICATION_DATE_TIME, None)  # belongs to the verifying observers, and is found there
+    return values
+
+
+def _encode_value(value: bytes, key: Key, encoding: Encoding) -> bytes:
+    """The value of a key in Explicit VR Little Endian, from one in the encoding of the object. Text is the same in all of them."""
+    if key.vr in TEXT_VRS:
+        return value.strip(b" \0")
+    if key.vr == "SQ":
+        if key.keyword == "ContentSequence":
+            value = b"".join(
+                item
+                for _, item, elements in read_items(value, encoding, (_RELATIONSHIP_TYPE,))
+                if elements.get(_RELATIONSHIP_TYPE, b"").strip(b" \0") == b"HAS CONCEPT MOD"
+            )
+        return value if not value or encoding == EXPLICIT_LITTLE_ENDIAN else _encode_sequence(value, encoding)
+    if encoding.is_little_endian or key.vr not in _NUMBER_BYTES:
+        return value
+    width = _NUMBER_BYTES[key.vr]
+    return b"".join(value[at : at + width][::-1] for at in range(0, len(value), width))
+
+
+def _encode_sequence(value: bytes, encoding: Encoding) -> bytes:
+    """The items of a sequence, encoded anew by pydicom, which knows the VRs that Implicit VR leaves out."""
+    sequence = read_sequence(io.BytesIO(value), encoding.is_implicit_vr, encoding.is_little_endian, len(value), "iso8859")
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    for item in sequence:
+        item.is_undefined_length_sequence_item = False
+        write_sequence_item(buffer, item, ["iso8859"])
+    return bytes(buffer.getvalue())
+
+
+def _find_in_functional_groups(header: Header, key: Key) -> bytes:
+    """A key in the Shared Functional Groups Sequence: the only item of the sequence of one macro holds it (PS3.3 C.7.6.16)."""
+    groups = header.values.get(TAGS["SharedFunctionalGroupsSequence"], b"")
+    for _, _, macros in read_items(groups, header.encoding):
+        for macro in macros.values():
+            if macro[:4] in _ITEM_TAGS:
+                for _, _, elements in read_items(macro, header.encoding, (key.tag,)):
+                    if value := _encode_value(elements.get(key.tag, b""), key, header.encoding):
+                        return value
+    return b""
+
+
+def _find_latest_verification(header: Header, instance_uid: str) -> bytes:
+    """PS3.3 F.5.22: the most recent Verification DateTime of the Verifying Observer Sequence."""
+    observers = header.values.get(TAGS["VerifyingObserverSequence"], b"")
+    moments = [
+        elements.get(_VERIFICATION_DATE_TIME, b"").strip(b" \0")
+        for _, _, elements in read_items(observers, header.encoding, (_VERIFICATION_DATE_TIME,))
+    ]
+    if not any(moments):
+        raise _refuse(instance_uid, "it is verified, but nothing says when (Verification DateTime)")
+    return max(moments)
+
+
+def _find_fallback(header: Header, key: Key, instance_uid: str) -> tuple[str, str]:
+    """A value and a reason for a Type 1 key that the object lacks."""
+    if key.keyword in MOMENTS or key.keyword.replace("Time", "Date") in MOMENTS:
+        date, time = _find_moment(header, key.keyword.replace("Time", "Date"))
+        if key.vr == "DA":
+            return (date, "taken from the nearest date that the object has") if date else (NO_DATE, "the object has no date at all")
+        own_date = header.find_text(key.keyword.replace("Time", "Date"))
+        return (time, "the time that goes with the date") if time and own_date in ("", date) else (NO_TIME, "the object has no time to its date")
+    if key.keyword == "MIMETypeOfEncapsulatedDocument" and header.media_sop_class_uid in MIME_TYPES:
+        return MIME_TYPES[header.media_sop_class_uid], "the SOP class has no other"
+    if key.keyword in FALLBACKS:
+        return FALLBACKS[key.keyword]
+    raise _refuse(instance_uid, f"it has no {key.keyword}, and no value could stand for it")
+
+
+def _find_moment(header: Header, date_keyword: str) -> tuple[str, str]:
+    """The first date, with its time, of those that say nearly the same; two empty strings where there is none."""
+    for date, time in MOMENTS[date_keyword]:
+        if value := header.find_text(date):
+            return value, header.find_text(time)
+    return "", ""
+
+
+def _refuse(instance_uid: str, reason: str) -> Permanent:
+    return Permanent(Code.NONCONFORMANT, f"SOP instance {instance_uid} cannot be put on a disc: {reason}.")
+
+
+def encode_element(tag: int, vr: str, value: bytes) -> bytes:
+    """One element in Explicit VR Little Endian (PS3.5 7.1.2). The value is padded to even length."""
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
+    return head + (struct.pack("<2xI", len(value)) if vr.encode() in LONG_VRS else struct.pack("<H", len(value))) + value

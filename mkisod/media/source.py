@@ -1,0 +1,116 @@
+"""One view of a file-set, wherever it lies: in a folder, in an ISO 9660 image, in a ZIP archive. Read only.
+
+A file is named by its path from the root of the file-set, with slashes. `open` gives a seekable binary file. What is damaged raises
+`SourceDefect`; OSError passes through.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from mkisod.media.iso import ImageDefect, ImageFile, ImageVolume, list_files, read_volume
+
+
+class SourceDefect(ValueError):
+    """An image or an archive that cannot be read."""
+
+
+class Source(Protocol):
+    """Where a file-set is read from."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Size in bytes of every file."""
+
+    def open(self, path: str) -> BinaryIO:
+        """The caller closes it."""
+
+
+class FolderSource:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        # A symbolic link is no file of a file-set: following one could leave the disc.
+        self.sizes: Mapping[str, int] = {
+            os.path.relpath(os.path.join(folder, name), root): os.lstat(os.path.join(folder, name)).st_size
+            for folder, _, names in os.walk(root)
+            for name in names
+            if not os.path.islink(os.path.join(folder, name))
+        }
+
+    def open(self, path: str) -> BinaryIO:
+        return (self._root / path).open("rb")
+
+
+class ImageSource:
+    def __init__(self, image: BinaryIO) -> None:
+        self._image = image
+        self.volume: ImageVolume = read_volume(image)
+        self._files: Mapping[str, ImageFile] = {file.path: file for file in list_files(image)}
+        self.sizes: Mapping[str, int] = {path: file.size_bytes for path, file in self._files.items()}
+
+    def open(self, path: str) -> BinaryIO:
+        return cast(BinaryIO, io.BufferedReader(_ExtentReader(self._image, self._files[path])))
+
+
+class _ExtentReader(io.RawIOBase):
+    """The bytes of one file of an image."""
+
+    def __init__(self, image: BinaryIO, file: ImageFile) -> None:
+        self._image, self._file, self._at = image, file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + (0, self._at, self._file.size_bytes)[whence])
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        start = self._at
+        for offset, size in self._file.extents:
+            if start < size:
+                self._image.seek(offset + start)
+                data = self._image.read(min(len(buffer), size - start))
+                buffer[: len(data)] = data
+                self._at += len(data)
+                return len(data)
+            start -= size
+        return 0
+
+
+class ArchiveSource:
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        self.sizes: Mapping[str, int] = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+
+    def open(self, path: str) -> BinaryIO:
+        return cast(BinaryIO, self._archive.open(path))
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[FolderSource | ImageSource | ArchiveSource]:
+    """By what `path` is, not by its name. Raises `SourceDefect` or OSError."""
+    if path.is_dir():
+        yield FolderSource(path)
+        return
+    with path.open("rb") as file:
+        try:
+            if zipfile.is_zipfile(file):
+                with zipfile.ZipFile(file) as archive:
+                    yield ArchiveSource(archive)
+            else:
+                yield ImageSource(file)
+        except (ImageDefect, zipfile.BadZipFile) as error:
+            raise SourceDefect(f"{path.name} cannot be read: {error}") from error

@@ -1,0 +1,91 @@
+"""A site: archives, and one daemon in front of them, started as its users start it.
+
+The daemon knows each archive by a name, and each archive sends to CDRECORD on a port of this site alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.daemon import ROOT, Daemon, Status, running_daemon
+from tests.processes import HOST, free_port
+
+AE_TITLE = "CDRECORD"
+NOBODYS_PORT = 9  # discard: in a configuration that nothing is asked through
+
+Address = tuple[str, int]
+
+
+def make_config(spool: Path, port: int, pacs: Mapping[str, Address], *, workers: int = 2, pacs_keys: str = "", more: str = "") -> str:
+    """A mkisod.toml. `pacs`: name, which is its AE title too, to host and port; `pacs_keys` goes into each of its tables."""
+    tables = "".join(
+        f'[pacs.{name}]\nhost = "{host}"\nport = {number}\nae_title = "{name}"\nfirst_arrival_s = 10\ngrace_s = 0.5\n{pacs_keys}\n'
+        for name, (host, number) in pacs.items()
+    )
+    return (
+        f'[spool]\ndir = "{spool}"\nmin_free_mib = 0\n\n[receiver]\nhost = "{HOST}"\nport = {port}\n\n'
+        f"{tables}\n[jobs]\nworkers = {workers}\n\n{more}"
+    )
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running daemon, and what its users have of it beside the spool: the configuration file."""
+
+    daemon: Daemon
+    spool: Path
+    config_path: Path
+    port: int
+
+    def request(self, ticket: str, *lines: str, states: str | Sequence[str] = "done", deadline_s: float = 60) -> Status:
+        """Drop a request and wait for one of `states`."""
+        self.daemon.drop(ticket, "".join(f"{line}\n" for line in (*lines, "@end")))
+        return self.daemon.wait_status(ticket, states, deadline_s)
+
+    def result(self, status: Status) -> Path:
+        """The folder of a published result."""
+        folder: Path = self.daemon.outbox / status["ticket"] / status["result"]["path"]
+        return folder
+
+    def held(self, status: Status) -> Path:
+        """Where a failed job is kept for the operator."""
+        folder: Path = self.spool / "work" / "held" / status["job"]
+        return folder
+
+
+@contextmanager
+def running_site(folder: Path, pacs: Mapping[str, Address], *, port: int | None = None, workers: int = 2, pacs_keys: str = "") -> Iterator[Site]:
+    """A daemon with its spool in `folder`, from READY to SIGTERM. A second one in the same folder finds the spool of the first."""
+    port = port or free_port()
+    spool = folder / "spool"
+    with running_daemon(folder, make_config(spool, port, pacs, workers=workers, pacs_keys=pacs_keys)) as daemon:
+        yield Site(daemon, spool, folder / "mkisod.toml", port)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said, and how it ended."""
+
+    exit_code: int
+    output: str
+    messages: str
+
+
+def run_command(*arguments: object, deadline_s: float = 120) -> Said:
+    """Run `mkisod` with these arguments to its end. Whatever it was told: it never shows a traceback."""
+    command = [sys.executable, "-m", "mkisod", *map(str, arguments)]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=deadline_s, stdin=subprocess.DEVNULL, cwd="/", env=_environment()
+    )
+    said = Said(done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in said.output + said.messages, said
+    return said
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
