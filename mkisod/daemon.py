@@ -7,13 +7,13 @@ keeps it from starting is raised as `Permanent`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -24,17 +24,16 @@ from mkisod.job.request import Request, check_names, check_supported
 from mkisod.pacs.expectations import Expectations
 from mkisod.pacs.receiver import Receiver
 from mkisod.pacs.settings import ReceiverSettings, TlsSettings
-from mkisod.spool.claim import Claims
-from mkisod.spool.durable import Disk
-from mkisod.spool.inbox import Doorbell, Inbox, watch
-from mkisod.spool.jobs import Jobs
+from mkisod.spool.durable import WaitingDisk
+from mkisod.spool.inbox import Doorbell, Watch
 from mkisod.spool.layout import Layout, make_directories
-from mkisod.spool.outbox import Outbox
-from mkisod.spool.recovery import Recovery
+from mkisod.spool.spool import Host, open_spool
+from mkisod.system.boot import read_boot_id
 from mkisod.system.notify import Notify
 from mkisod.worker import Services, Worker
 
 RUNNING_ASSOCIATIONS_GRACE_S = 10.0
+FULL_DISK_INTERVAL_S = 1.0
 
 
 def utc_now() -> datetime:
@@ -60,36 +59,43 @@ class Daemon:
         self._config = config
         self._log = log
         self._notify = notify
-        self._disk = Disk()
-        self._layout = Layout(Path(config.spool.dir), config.spool.instance)
-        self._outbox = Outbox(self._layout, self._disk)
-        self._jobs = Jobs(self._layout, self._disk, self._outbox)
-        self._claims = Claims(
-            self._layout, self._disk, self._jobs, require_end=config.spool.require_end, check=self._check_request, now=utc_now
-        )
-        self._expectations = Expectations(log)
-        self._receiver = Receiver(make_receiver_settings(config), self._expectations, log=log)
-        services = Services(config, self._jobs, self._outbox, self._expectations, utc_now, time.monotonic, os.urandom, log)
-        self._workers = [Worker(services) for _ in range(config.jobs.workers)]
-        self._doorbell = Doorbell()
-        self._queue_changed = threading.Condition()
         self._stopping = threading.Event()
-        self._died = False
         self._stop_reason = "stop"
+        self._died = False
+        self._doorbell = Doorbell()
+        self._queue_changed = threading.Condition()  # guards the two below
+        self._running = 0
+        self._runs_alone = False
+        host = Host(utc_now, time.monotonic, os.urandom, read_boot_id(), log)
+        self._spool = open_spool(
+            Layout(Path(config.spool.dir), config.spool.instance),
+            WaitingDisk(self._wait_for_room),
+            config.spool,
+            host,
+            check_request=self._check_request,
+            cancel_active=self._cancel_active,
+            report_queued=self._report_queued,
+            is_stopping=self._stopping.is_set,
+        )
+        self._expectations = Expectations(log, has_room=self._spool.retention.has_room)
+        self._receiver = Receiver(make_receiver_settings(config), self._expectations, log=log)
+        services = Services(config, self._spool, self._expectations, host)
+        self._workers = [Worker(services) for _ in range(config.jobs.workers)]
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT, or until a thread dies. Call it in the main thread, which alone gets signals."""
-        make_directories(self._layout)
+        make_directories(self._spool.layout)
         self._receiver.bind()
-        self._jobs.lock()
-        Recovery(self._jobs, self._outbox, self._claims, self._disk, now=utc_now, log=self._log).run()
+        self._spool.jobs.lock()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle_signal)
+        self._spool.recover()
         self._receiver.start()
         threads = [self._start("drops", self._serve_inbox)]
-        threads += [self._start(f"worker-{i}", self._make_work(worker)) for i, worker in enumerate(self._workers)]
+        threads += [self._start(f"worker-{i}", partial(self._work, worker)) for i, worker in enumerate(self._workers)]
+        threads.append(self._start("receiver-watch", self._watch_receiver))
         host, port = self._receiver.address
-        self._log.info("daemon_ready", ae_title=self._config.receiver.ae_title, host=host, port=port, spool=str(self._layout.root))
+        self._log.info("daemon_ready", ae_title=self._config.receiver.ae_title, host=host, port=port, spool=str(self._spool.layout.root))
         self._notify.ready(f"{self._config.receiver.ae_title} listens on port {port}")
         self._stopping.wait()
         self._stop(threads)
@@ -103,14 +109,14 @@ class Daemon:
         self._log.info("daemon_stopping", reason=self._stop_reason)
         self._notify.stopping()
         for worker in self._workers:
-            worker.interrupt()
+            worker.stop()
         self._doorbell.ring()
-        with self._queue_changed:
-            self._queue_changed.notify_all()
+        self._report_queued()
+        self._receiver.failed.set()
         self._receiver.stop(RUNNING_ASSOCIATIONS_GRACE_S)
         for thread in threads:
             thread.join()
-        self._jobs.unlock()
+        self._spool.jobs.unlock()
         self._log.info("daemon_stopped")
 
     def _start(self, name: str, serve: Callable[[], None]) -> threading.Thread:
@@ -127,60 +133,57 @@ class Daemon:
             self._stop_reason = f"{name} died"
             self._stopping.set()
 
+    def _watch_receiver(self) -> None:
+        self._receiver.failed.wait()
+        if not self._stopping.is_set():
+            raise RuntimeError("the receiver accepts no connections any more")
+
     def _check_request(self, request: Request) -> None:
         check_names(request, pacs_names=tuple(self._config.pacs))
         check_supported(request)
 
+    def _wait_for_room(self) -> bool:
+        """The disk is full in the middle of a step. False: the daemon stops, and the next start goes on from here."""
+        self._log.error("disk_full", advice="The spool waits for room. Free space on its file system.")
+        return not self._stopping.wait(FULL_DISK_INTERVAL_S)
+
     def _serve_inbox(self) -> None:
-        inbox = Inbox(self._layout, settle_s=self._config.spool.settle_s)
-        with contextlib.ExitStack() as stack:
+        interval_s = self._config.spool.scan_interval_s
+        while not self._stopping.is_set():
+            with Watch(self._spool.layout, self._doorbell, self._log) as watch:
+                while not self._stopping.is_set() and watch.is_alive():
+                    due_s = self._spool.rounds.go(self._doorbell.take_moved())
+                    self._report_queued()  # operators and other daemons may have queued something too
+                    self._doorbell.wait(interval_s if due_s is None else min(interval_s, due_s))
+
+    def _report_queued(self) -> None:
+        with self._queue_changed:
+            self._queue_changed.notify_all()
+
+    def _cancel_active(self, job_id: str) -> bool:
+        return any(worker.cancel(job_id) for worker in self._workers)
+
+    def _work(self, worker: Worker) -> None:
+        while self._take(worker):
             try:
-                stack.enter_context(watch(self._layout, self._doorbell))
-            except OSError as error:
-                advice = "Drops are found by the timer; raise fs.inotify.max_user_watches."
-                self._log.warning("inbox_not_watched", error=str(error), advice=advice)
-            while not self._stopping.is_set():
-                found = inbox.scan(time.monotonic(), self._doorbell.take_moved(), self._is_busy)
-                for name in found.strange:
-                    self._log.warning("inbox_file_ignored", name=name.encode("ascii", "backslashreplace").decode()[:300])
-                for ticket in found.ready:
-                    if self._stopping.is_set():
-                        break
-                    self._claim(ticket)
-                next_look_s = self._config.spool.scan_interval_s
-                self._doorbell.wait(next_look_s if found.next_look_s is None else min(next_look_s, max(0.0, found.next_look_s)))
-
-    def _claim(self, ticket: str) -> None:
-        claimed = self._claims.claim(ticket, os.urandom(6))
-        if claimed is None:
-            return
-        record = claimed.job.record
-        log = self._log.bind(ticket=ticket, job=record.job, owner_uid=record.owner_uid)
-        if claimed.refused is None:
-            log.info("job_claimed", state=record.state)
-            with self._queue_changed:
-                self._queue_changed.notify()
-        else:
-            log.warning("job_refused", state=record.state, error=claimed.refused.code)
-
-    def _is_busy(self, ticket: str) -> bool:
-        try:
-            status = self._outbox.read_status(ticket)
-        except ValueError as error:
-            self._log.warning("status_unreadable", ticket=ticket, error=str(error))
-            return False
-        return status is not None and not status.finished
-
-    def _make_work(self, worker: Worker) -> Callable[[], None]:
-        def work() -> None:
-            while not self._stopping.is_set():
+                worker.carry()
+            finally:
                 with self._queue_changed:
-                    attempt = worker.take()
-                    if attempt is None:
-                        # Other daemons may queue jobs too, and they do not notify us.
-                        self._queue_changed.wait(self._config.spool.scan_interval_s)
-                        continue
-                worker.carry(attempt)
-                self._doorbell.ring()  # a drop may have waited for this ticket
+                    self._running -= 1
+                    self._runs_alone = False
+                    self._queue_changed.notify_all()
+            self._doorbell.ring()  # a drop or a control file may have waited for this ticket
 
-        return work
+    def _take(self, worker: Worker) -> bool:
+        """Wait for a job and take it in hand; False when the daemon stops. A job that the daemon died of before runs alone."""
+        with self._queue_changed:
+            while not self._stopping.is_set():
+                job = None if self._runs_alone else self._spool.queue.choose()
+                if job is not None and not (job.record.crashes.must_run_alone and self._running):
+                    if worker.take(job):
+                        self._running += 1
+                        self._runs_alone = job.record.crashes.must_run_alone
+                        return True
+                    continue
+                self._queue_changed.wait()
+        return False

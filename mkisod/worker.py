@@ -8,43 +8,58 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from attrs import evolve, frozen
-from structlog.typing import FilteringBoundLogger
 
 from mkisod.config.settings import Config
-from mkisod.errors import Code, MkisodError, Permanent, Transient
+from mkisod.errors import Code, MkisodError, Permanent, Problem, Transient
+from mkisod.job.crashes import MOST_LONE_CRASHES, begin_attempt, end_attempt
 from mkisod.job.lifecycle import Event, find_transition
 from mkisod.job.progress import Account, describe_job
 from mkisod.job.record import JobRecord
+from mkisod.job.retry import RetryRules, note_failure, plan_retry
 from mkisod.job.status import Result, Status
 from mkisod.media.disc import Disc, DiscOrder, build_disc
 from mkisod.pacs.associate import make_peer
 from mkisod.pacs.expectations import Expectation, Expectations
 from mkisod.pacs.received import read_received
 from mkisod.pacs.retrieval import Interrupted, Retrieval
-from mkisod.spool.jobs import Job, Jobs
-from mkisod.spool.outbox import Outbox
+from mkisod.spool.controls import CANCELLED
+from mkisod.spool.jobs import Job
+from mkisod.spool.spool import Host, Spool
 
 STATUS_INTERVAL_S = 1.0  # the contract: at most once a second while it moves
 
 
+_POISONOUS = Problem(
+    Code.INTERNAL,
+    f"The daemon died {MOST_LONE_CRASHES} times while it worked on this job alone.",
+    "Look into the journal for the cause. mkisod release lets the job go on, mkisod drop removes it.",
+    transient=False,
+)
+
+
+@frozen
+class Retrieved:
+    """What a retrieval brought: the files of the instances, and what is to be said of them. `shortage`: why it is not all."""
+
+    paths: list[Path]
+    missing: tuple[str, ...]
+    shortage: MkisodError | None
+    warnings: tuple[str, ...]
+
+
 @frozen
 class Services:
-    """What every worker works with. `now` is UTC, `clock_s` monotonic, `random_bytes` as os.urandom."""
+    """What every worker works with."""
 
     config: Config
-    jobs: Jobs
-    outbox: Outbox
+    spool: Spool
     expectations: Expectations
-    now: Callable[[], datetime]
-    clock_s: Callable[[], float]
-    random_bytes: Callable[[int], bytes]
-    log: FilteringBoundLogger
+    host: Host
 
 
 class Attempt:
@@ -52,85 +67,121 @@ class Attempt:
 
     def __init__(self, services: Services, job: Job) -> None:
         self._services = services
+        self._host = services.host
         self.job = job
-        self.log = services.log.bind(ticket=job.ticket, job=job.id)
-        self.account = Account(services.jobs.read_request(job))
-        self._began_s = services.clock_s()
-        self._written_s = self._began_s
+        self.log = services.host.log.bind(ticket=job.ticket, job=job.id)
+        self.account = Account(services.spool.jobs.read_request(job))
+        self.cancelled = threading.Event()
+        self._began_s = self._written_s = self._host.clock_s()
+
+    def take(self) -> None:
+        """The first step. What the daemon might die of is counted before the work begins."""
+        record = self.job.record
+        crashes = begin_attempt(record.crashes, self._services.spool.jobs.count_objects(self.job))
+        self.job = evolve(self.job, record=evolve(record, crashes=crashes, problem=None))
+        self.advance(Event.TAKEN)
 
     def advance(self, event: Event) -> None:
-        self.job = self._services.jobs.advance(self.job, event, self.describe)
-        self._written_s = self._services.clock_s()
-        log = self.log.warning if event is Event.FAILED else self.log.info
+        self.job = self._services.spool.jobs.advance(self.job, event, self.describe)
+        self._written_s = self._host.clock_s()
         problem = self.job.record.problem
+        log = self.log.warning if problem else self.log.info
         trouble = {"error": problem.code, "message": problem.message} if problem else {}
-        log(f"job_{event}", state=self.job.record.state, **trouble)
+        log(f"job_{event}", state=self.job.record.state, attempt=self.job.record.attempt, **trouble)
+
+    def end(self, event: Event, **changes: Any) -> None:
+        """The last step of an attempt that did not publish: the daemon did not die of it."""
+        record = evolve(self.job.record, crashes=end_attempt(self.job.record.crashes), **changes)
+        self.job = evolve(self.job, record=record)
+        self.advance(event)
 
     def fail(self, error: MkisodError) -> None:
-        self.job = evolve(self.job, record=evolve(self.job.record, problem=error.problem))
+        """Defer the job, or give it up: what was received stays for another attempt, or for a partial disc."""
+        jobs, now = self._services.config.jobs, self._host.now()
+        rules = RetryRules(jobs.retry_first_s, jobs.retry_max_s, jobs.not_found_retry_s, jobs.give_up_after_h, jobs.incomplete_give_up_h)
+        history = note_failure(self.job.record.history, error.problem, now)
+        chance = int.from_bytes(self._host.random_bytes(4)) / 2**32
+        retry_at = plan_retry(history, error.problem, rules, now, chance)
         self.account = evolve(self.account, accession_problems=error.accessions, moves_over=True)
-        self.advance(Event.FAILED)
+        event = Event.DEFERRED if retry_at else Event.LEFT_INCOMPLETE if error.code is Code.INCOMPLETE else Event.FAILED
+        self.end(event, problem=error.problem, history=history, retry_at=retry_at)
 
-    def publish(self, result: Result) -> None:
+    def publish(self, result: Result, shortage: MkisodError | None) -> None:
+        """Put the result into the outbox. `shortage` says what is missing of a partial one."""
         self.account = evolve(self.account, result=result)
-        transition = find_transition(self.job.record.state, Event.PUBLISHED)
-        status = self.describe(evolve(self.job.record, state=transition.next_state))
-        self._services.outbox.publish(self.job.directory, status)
-        self.advance(Event.PUBLISHED)
+        event = Event.PUBLISHED_PARTIAL if shortage else Event.PUBLISHED
+        record = evolve(self.job.record, problem=shortage.problem if shortage else None)
+        self.job = evolve(self.job, record=record)
+        status = self.describe(evolve(record, state=find_transition(record.state, event).next_state))
+        self._services.spool.outbox.publish(self.job.directory, status)
+        self.advance(event)
 
     def take_stock(self, expectation: Expectation) -> None:
         self.account = evolve(self.account, received=expectation.copy_received(), bytes_received=expectation.bytes_received)
 
     def report(self, expectation: Expectation) -> None:
         """Write the progress into the status, at most once a second."""
-        if self._services.clock_s() - self._written_s >= STATUS_INTERVAL_S:
+        if self._host.clock_s() - self._written_s >= STATUS_INTERVAL_S:
             self.take_stock(expectation)
-            self._services.outbox.write_status(self.describe(self.job.record))
-            self._written_s = self._services.clock_s()
+            self._services.spool.outbox.write_status(self.describe(self.job.record))
+            self._written_s = self._host.clock_s()
 
     def describe(self, record: JobRecord) -> Status:
-        return describe_job(record, self.account, self._services.now(), self._services.clock_s() - self._began_s)
+        return describe_job(record, self.account, self._host.now(), self._host.clock_s() - self._began_s)
 
 
 class Worker:
-    """One thread's worth of work. `interrupt` is called from another one."""
+    """One thread's worth of work. `stop` and `cancel` are called from other threads."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._interrupted = threading.Event()
+        self._stopping = threading.Event()
+        self._attempt: Attempt | None = None
         self._retrieval: Retrieval | None = None
 
-    def interrupt(self) -> None:
+    def stop(self) -> None:
         """Give the job in hand back to the queue, soon."""
-        self._interrupted.set()
+        self._stopping.set()
+        self._interrupt()
+
+    def cancel(self, job_id: str) -> bool:
+        """Withdraw a job; False if it is not the one in hand."""
+        attempt = self._attempt
+        if attempt is None or attempt.job.id != job_id:
+            return False
+        attempt.cancelled.set()
+        self._interrupt()
+        return True
+
+    def _interrupt(self) -> None:
         if (retrieval := self._retrieval) is not None:
             retrieval.interrupt()
         self._services.expectations.wake()
 
-    def take(self) -> Attempt | None:
-        """The next job of the queue, taken; None where there is none. Called by one worker at a time."""
-        while (job := self._services.jobs.choose()) is not None:
-            attempt = Attempt(self._services, job)
-            try:
-                attempt.advance(Event.TAKEN)
-            except FileNotFoundError:  # another daemon was first
-                continue
-            return attempt
-        return None
-
-    def carry(self, attempt: Attempt) -> None:
-        """Take a job to its end, or give it back. Raises OSError where not even that can be recorded."""
+    def take(self, job: Job) -> bool:
+        """Take a queued job in hand; False where it cannot be had, since another daemon was first or it is held now."""
+        attempt = Attempt(self._services, job)
+        if job.record.crashes.is_poisonous:
+            attempt.end(Event.FAILED, problem=_POISONOUS)
+            return False
         try:
-            paths, warnings = self._retrieve(attempt)
-            attempt.advance(Event.RETRIEVED)
-            result = self._assemble(attempt, paths, warnings)
-            attempt.advance(Event.ASSEMBLED)
-            attempt.publish(result)
+            attempt.take()
+        except FileNotFoundError:
+            return False
+        self._attempt = attempt
+        return True
+
+    def carry(self) -> None:
+        """Carry the job in hand to its end, or give it back. Raises OSError where not even that can be recorded."""
+        if (attempt := self._attempt) is None:
+            raise RuntimeError("no job is in hand")
+        try:
+            self._carry(attempt)
         except Interrupted:
-            attempt.advance(Event.STOPPED)
+            self._end_interrupted(attempt)
         except MkisodError as error:
-            if self._interrupted.is_set():  # a consequence of the interruption
-                attempt.advance(Event.STOPPED)
+            if self._is_interrupted():  # a consequence of the interruption
+                self._end_interrupted(attempt)
             else:
                 attempt.fail(error)
         except OSError as error:
@@ -138,55 +189,82 @@ class Worker:
         except Exception as error:
             attempt.log.exception("job_hit_defect")
             attempt.fail(Permanent(Code.INTERNAL, f"An unexpected {type(error).__name__} ended the job."))
+        finally:
+            self._attempt = self._retrieval = None
 
-    def _retrieve(self, attempt: Attempt) -> tuple[list[Path], tuple[str, ...]]:
-        """The files of all instances, and what is to be said about them."""
+    def _carry(self, attempt: Attempt) -> None:
+        retrieved = self._retrieve(attempt)
+        attempt.advance(Event.RETRIEVED)
+        result = self._assemble(attempt, retrieved)
+        attempt.advance(Event.ASSEMBLED)
+        self._check_interrupted()  # the last moment at which a request can be withdrawn
+        attempt.publish(result, retrieved.shortage)
+
+    def _end_interrupted(self, attempt: Attempt) -> None:
+        if attempt.cancelled.is_set():
+            attempt.end(Event.CANCELLED, problem=CANCELLED)
+        else:
+            attempt.end(Event.STOPPED)
+
+    def _is_interrupted(self) -> bool:
+        return self._stopping.is_set() or (self._attempt is not None and self._attempt.cancelled.is_set())
+
+    def _check_interrupted(self, *_: int) -> None:
+        if self._is_interrupted():
+            raise Interrupted
+
+    def _retrieve(self, attempt: Attempt) -> Retrieved:
         services, job, request = self._services, attempt.job, attempt.account.request
         name = request.pacs or services.config.default_pacs
+        if name not in services.config.pacs:
+            raise Permanent(Code.PACS_UNKNOWN, f"There is no PACS called {name} in the configuration any more.")
         settings = services.config.pacs[name]
         self._retrieval = Retrieval(
             make_peer(name, settings),
             settings,
             services.config.receiver.ae_title,
             services.expectations,
-            clock_s=services.clock_s,
-            is_interrupted=self._interrupted.is_set,
+            clock_s=services.host.clock_s,
+            is_interrupted=self._is_interrupted,
             report=attempt.report,
             log=attempt.log,
         )
         manifest = self._retrieval.ask(request)
-        objects = services.jobs.open_objects(job)
+        objects = services.spool.jobs.open_objects(job)
         already = [read_received(path) for path in objects.list_paths()]
         attempt.account = evolve(attempt.account, manifest=manifest, received_before=len(already))
         expectation = Expectation(job.id, job.ticket, manifest, objects, already)
+        shortage = None
         try:
             self._retrieval.fetch(request, expectation)
+        except Transient as error:
+            if error.code is not Code.INCOMPLETE or not ("partial" in request.allow or job.record.allow_partial):
+                raise
+            shortage = error
         finally:
             attempt.take_stock(expectation)
-        return [objects.path(uid) for uid in attempt.account.received], tuple(expectation.warnings)
+        missing = manifest.missing(attempt.account.received)
+        return Retrieved([objects.path(uid) for uid in attempt.account.received], missing, shortage, tuple(expectation.warnings))
 
-    def _assemble(self, attempt: Attempt, paths: list[Path], warnings: tuple[str, ...]) -> Result:
-        job, request, media = attempt.job, attempt.account.request, self._services.config.media
-        now = self._services.now()
+    def _assemble(self, attempt: Attempt, retrieved: Retrieved) -> Result:
+        job, request, media, host = attempt.job, attempt.account.request, self._services.config.media, self._services.host
+        now = host.now()
         order = DiscOrder(
             file_set_id=request.label or f"D{now:%Y%m%d}{job.id[-6:-2].upper()}",
             # A UID made of a random UUID: PS3.5 B.2.
-            file_set_uid=f"2.25.{UUID(bytes=self._services.random_bytes(16), version=4).int}",
+            file_set_uid=f"2.25.{UUID(bytes=host.random_bytes(16), version=4).int}",
             created=now,
             output=frozenset(request.output or media.output),
             medium=request.medium or media.medium,
             institution=media.institution,
             contact=media.contact,
             disclaimer=media.disclaimer,
+            missing=retrieved.missing,
             allow_several_patients="several-patients" in request.allow,
         )
-        self._services.jobs.make_result_directory(job)
-        disc = build_disc(order, paths, job.directory.result, report_progress=self._check_interrupted)
-        return describe_disc(job.id, disc, warnings)
-
-    def _check_interrupted(self, *_: int) -> None:
-        if self._interrupted.is_set():
-            raise Interrupted
+        self._services.spool.jobs.make_result_directory(job)
+        disc = build_disc(order, retrieved.paths, job.directory.result, report_progress=self._check_interrupted)
+        return describe_disc(job.id, disc, retrieved.warnings)
 
 
 def describe_disc(job: str, disc: Disc, warnings: tuple[str, ...]) -> Result:

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.fileset import FileSet
 
 from tests.peers import require
 
@@ -100,17 +99,19 @@ def check_sums(result: Path) -> None:
 
 
 def read_objects(tree: Path) -> dict[str, Path]:
-    """The objects of a file-set by SOP Instance UID, found through its DICOMDIR by pydicom's reader.
+    """The objects of a file-set by SOP Instance UID, as pydicom reads them off its DICOMDIR.
 
     Each record has to say of its file what the file says of itself, and no file may be there that no record names.
     """
     objects: dict[str, Path] = {}
-    for instance in FileSet(tree / "DICOMDIR"):
-        path = Path(instance.path)
+    for record in dcmread(tree / "DICOMDIR").DirectoryRecordSequence:
+        if "ReferencedFileID" not in record:
+            continue
+        path = tree.joinpath(*record.ReferencedFileID)
         meta = dcmread(path, stop_before_pixels=True).file_meta
-        said = (instance.SOPInstanceUID, instance.ReferencedSOPClassUIDInFile, instance.ReferencedTransferSyntaxUIDInFile)
+        said = (record.ReferencedSOPInstanceUIDInFile, record.ReferencedSOPClassUIDInFile, record.ReferencedTransferSyntaxUIDInFile)
         assert said == (meta.MediaStorageSOPInstanceUID, meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID), path
-        objects[str(instance.SOPInstanceUID)] = path
+        objects[str(record.ReferencedSOPInstanceUIDInFile)] = path
     stray = {path for path in (tree / "DICOM").rglob("*") if path.is_file()} - set(objects.values())
     assert not stray, f"no record names {stray}"
     return objects

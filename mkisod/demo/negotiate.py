@@ -19,7 +19,6 @@ from mkisod.demo.wire import (
     ASSOCIATE_RQ,
     Association,
     AssociationEnded,
-    close_connection,
     receive_pdu,
     send_all,
 )
@@ -40,14 +39,8 @@ def accept_association(
     kind, body = receive_pdu(connection, whole=True)
     if kind != ASSOCIATE_RQ:
         raise AssociationEnded("the first PDU was no association request")
-    pdu = A_ASSOCIATE_RQ()
-    try:
-        pdu.decode(body)
-        request = pdu.to_primitive()
-        called = request.called_ae_title
-        calling = request.calling_ae_title
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError, struct.error) as error:  # the codec has no error of its own
-        raise AssociationEnded("the association request is malformed") from error
+    request = _decode_associate(A_ASSOCIATE_RQ(), body)
+    called, calling = request.called_ae_title, request.calling_ae_title
     if called.strip() != ae_title:
         send_all(connection, [_REJECTED_CALLED_AE_TITLE])
         raise AssociationEnded(f"rejected: it calls {called.strip()!r}, and this is {ae_title!r}")
@@ -73,32 +66,33 @@ def accept_association(
 
 
 def request_association(
-    address: tuple[str, int], calling_ae_title: str, called_ae_title: str, contexts: Mapping[int, tuple[str, str]], timeout_s: float
+    connection: socket.socket, calling_ae_title: str, called_ae_title: str, contexts: Mapping[int, tuple[str, str]]
 ) -> Association:
-    """Associate with `address`, proposing `contexts` with one transfer syntax each. Raises `AssociationEnded` or OSError."""
-    connection = socket.create_connection(address, timeout_s)
+    """Ask for an association, proposing `contexts` with one transfer syntax each. Raises `AssociationEnded` where it is not accepted."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    request = _associate_primitive(calling_ae_title, called_ae_title)
+    proposed = []
+    for context_id, (abstract, transfer) in contexts.items():
+        context = PresentationContext()
+        context.context_id, context.abstract_syntax, context.transfer_syntax = context_id, UID(abstract), [UID(transfer)]
+        proposed.append(context)
+    request.presentation_context_definition_list = proposed
+    send_all(connection, [A_ASSOCIATE_RQ(request).encode()])
+    kind, body = receive_pdu(connection, whole=True)
+    if kind != ASSOCIATE_AC:
+        raise AssociationEnded("the move destination rejected the association")
+    answer = _decode_associate(A_ASSOCIATE_AC(), body)
+    accepted = {context.context_id for context in answer.presentation_context_definition_results_list if context.result == 0}
+    taken = {context_id: pair for context_id, pair in contexts.items() if context_id in accepted}
+    return Association(connection, calling_ae_title, taken, answer.maximum_length_received or 0)
+
+
+def _decode_associate(pdu: A_ASSOCIATE_RQ | A_ASSOCIATE_AC, body: bytes) -> A_ASSOCIATE:
     try:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        request = _associate_primitive(calling_ae_title, called_ae_title)
-        proposed = []
-        for context_id, (abstract, transfer) in contexts.items():
-            context = PresentationContext()
-            context.context_id, context.abstract_syntax, context.transfer_syntax = context_id, UID(abstract), [UID(transfer)]
-            proposed.append(context)
-        request.presentation_context_definition_list = proposed
-        send_all(connection, [A_ASSOCIATE_RQ(request).encode()])
-        kind, body = receive_pdu(connection, whole=True)
-        if kind != ASSOCIATE_AC:
-            raise AssociationEnded("the move destination rejected the association")
-        pdu = A_ASSOCIATE_AC()
         pdu.decode(body)
-        answer = pdu.to_primitive()
-        accepted = {c.context_id for c in answer.presentation_context_definition_results_list if c.result == 0}
-        taken = {context_id: pair for context_id, pair in contexts.items() if context_id in accepted}
-        return Association(connection, calling_ae_title, taken, answer.maximum_length_received or 0)
-    except BaseException:
-        close_connection(connection)
-        raise
+        return pdu.to_primitive()
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, struct.error) as error:  # the codec has no error of its own
+        raise AssociationEnded("the other side's part of the negotiation is malformed") from error
 
 
 def _associate_primitive(calling_ae_title: str, called_ae_title: str) -> A_ASSOCIATE:

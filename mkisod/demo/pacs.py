@@ -126,7 +126,7 @@ class DemoPacs:
                 connection, peer = listener.accept()
             except OSError:
                 return  # closed by `stop`
-            self._accepting = self._state.spawn(partial(self._serve_connection, connection), f"demo-{peer[1]}")
+            self._state.spawn(partial(self._serve_connection, connection), f"demo-{peer[1]}")
 
     def _serve_connection(self, connection: socket.socket) -> None:
         try:

@@ -6,8 +6,9 @@ side of the C-MOVE may cancel, abort or vanish at any time; then no further sub-
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from io import BytesIO
 from typing import BinaryIO
 
@@ -20,7 +21,7 @@ from mkisod.demo.index import Instance
 from mkisod.demo.move import Delivery, context_of, split_deliveries
 from mkisod.demo.negotiate import request_association
 from mkisod.demo.state import MoveRecord, State
-from mkisod.demo.wire import Association, AssociationEnded, Message
+from mkisod.demo.wire import Association, AssociationEnded, Message, close_connection, wait_readable
 
 STORE_TIMEOUT_S = 60.0
 
@@ -67,19 +68,14 @@ class Move:
     def _run_batch(self, contexts: dict[int, tuple[str, str]], batch: list[Delivery]) -> bool:
         """Send a batch over an association of its own; False where the move ends with it."""
         with ExitStack() as stack:
-            destination: Association | None = None
-            if any(delivery.outcome == "send" for delivery in batch):
-                try:
-                    destination = request_association(self.address, self.state.ae_title, self.destination, contexts, STORE_TIMEOUT_S)
-                except (OSError, AssociationEnded):
-                    pass  # each of the batch is counted and named as failed below
-                else:
-                    stack.enter_context(self.state.watch(destination.connection))
-                    stack.callback(destination.close)
+            sends = any(delivery.outcome == "send" for delivery in batch)
+            destination = self._associate(contexts, stack) if sends else None
             identifiers = {pair: context_id for context_id, pair in (destination.contexts if destination else {}).items()}
+            ended = False
             for delivery in batch:
-                if not self._pause():
-                    return False
+                ended = not self._pause()
+                if ended:
+                    break
                 if destination is not None and self._done() == self.faults.abort_store_after:
                     destination.abort()
                 status = 0 if delivery.outcome == "claim" else None
@@ -89,7 +85,17 @@ class Move:
                     self._count(delivery.instance, status)
             if destination is not None:
                 destination.release()
-        return True
+        return not ended
+
+    def _associate(self, contexts: dict[int, tuple[str, str]], stack: ExitStack) -> Association | None:
+        """An association with the destination, until `stack` ends. None where there is none to be had: then the whole batch fails."""
+        try:
+            connection = socket.create_connection(self.address, STORE_TIMEOUT_S)
+            stack.callback(close_connection, connection)
+            stack.enter_context(self.state.watch(connection))
+            return request_association(connection, self.state.ae_title, self.destination, contexts)
+        except (OSError, AssociationEnded):
+            return None
 
     def _done(self) -> int:
         return self.completed + self.failed + self.warnings
@@ -98,21 +104,27 @@ class Move:
         """What comes between two sub-operations: faults, and a look at what the other side says. False where the move ends here."""
         asker, done = self.asker, self._done()
         if asker is None:
+            self._wait([], done)
             return True
         if done == self.faults.abort_after:
             asker.abort()
             raise AssociationEnded("aborted as told")
         if self.faults.move_status and done == self.faults.move_status_after:
             return False
-        waited_s = None if done == self.faults.stall_after else self.faults.pause_s
-        with self.state.change(self.told) if waited_s != 0 else nullcontext() as change:
-            heard = asker.wait(waited_s, [] if change is None else [change])
-        if heard:
+        if asker.connection in self._wait([asker.connection], done):
             message = asker.receive()
             if message is None or message.command["CommandField"] != commands.C_CANCEL_RQ:
                 raise AssociationEnded("the other side no longer waits for the move")
             self.cancelled = message.command.get("MessageIDBeingRespondedTo") == self.request.command["MessageID"]
         return not self.cancelled
+
+    def _wait(self, sockets: list[socket.socket], done: int) -> list[socket.socket]:
+        """Those of `sockets` that have something to read: at once, or after the pause or the stall that the faults ask for here."""
+        waited_s = None if done == self.faults.stall_after else self.faults.pause_s
+        if waited_s == 0:
+            return wait_readable(sockets, 0)
+        with self.state.change(self.told) as change:
+            return wait_readable([*sockets, change], waited_s)
 
     def _store(self, destination: Association, context_id: int, instance: Instance) -> int | None:
         """One C-STORE. Returns the DIMSE status answered, None where there was no answer."""

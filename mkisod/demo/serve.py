@@ -6,7 +6,7 @@ from functools import partial
 from io import BytesIO
 
 from mkisod.demo import commands
-from mkisod.demo.faults import Level
+from mkisod.demo.faults import Faults, Level, Tally
 from mkisod.demo.identifiers import MalformedIdentifier, decode_identifier, encode_identifier
 from mkisod.demo.index import Instance
 from mkisod.demo.move import plan_deliveries, select_instances
@@ -89,12 +89,12 @@ def _serve_move(state: State, association: Association, message: Message) -> Non
     destination = str(message.command.get("MoveDestination", ""))
     keys: dict[str, str] = {}
     level: Level | None = None
-    faults = state.faults
+    told = faults = state.faults
     try:
         keys = decode_identifier(message.data, association.contexts[message.context_id][1])
         archive = shown_archive(state.archive, faults, state.tally)
         level, instances = select_instances(archive, keys, faults, state.accession_moves)
-        _require_online(state, instances)
+        _require_online(instances, faults, state.tally)
         if destination not in state.destinations:
             raise Refused(commands.DESTINATION_UNKNOWN, "the move destination is unknown")
     except (Refused, MalformedIdentifier) as refused:
@@ -106,7 +106,7 @@ def _serve_move(state: State, association: Association, message: Message) -> Non
         faults = faults.at_move(state.tally.count_move({instance.study_instance_uid for instance in instances}))
     move = Move(
         state=state,
-        told=state.faults,
+        told=told,
         faults=faults,
         request=message,
         level=level,
@@ -127,7 +127,7 @@ def _serve_move(state: State, association: Association, message: Message) -> Non
         move.run(deliveries)
 
 
-def _require_online(state: State, instances: list[Instance]) -> None:
+def _require_online(instances: list[Instance], faults: Faults, tally: Tally) -> None:
     for uid in {instance.study_instance_uid for instance in instances}:
-        if availability(state.faults, state.tally.answers(uid)) != "ONLINE":
+        if availability(faults, tally.answers(uid)) != "ONLINE":
             raise Refused(commands.UNABLE_TO_PERFORM, "a study is not on line")

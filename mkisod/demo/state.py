@@ -72,7 +72,7 @@ class State:
         with readable, waiter:
             with self._lock:
                 self._waiters.add(waiter)
-                if self._faults is not known:
+                if self._faults is not known or self._stopping:
                     waiter.shutdown(socket.SHUT_RDWR)
             try:
                 yield readable
@@ -113,8 +113,10 @@ class State:
         """Close every connection and wait for the threads."""
         with self._lock:
             self._stopping = True
-            connections, threads = list(self._connections), list(self._threads)
-        for connection in connections:
-            close_connection(connection)
+            threads = list(self._threads)
+            for connection in self._connections:
+                close_connection(connection)
+            for waiter in self._waiters:  # last, so that who wakes finds nothing to send to
+                waiter.shutdown(socket.SHUT_RDWR)
         for thread in threads:
             thread.join()

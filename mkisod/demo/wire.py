@@ -100,14 +100,7 @@ class Association:
 
     def wait(self, timeout_s: float | None, also: Sequence[socket.socket] = ()) -> bool:
         """Whether there is something to receive within `timeout_s` (None: for ever), or before one of `also` becomes readable."""
-        poll = select.poll()  # select() would end at descriptor 1,023
-        try:
-            own = self.connection.fileno()
-            for watched in (self.connection, *also):
-                poll.register(watched, select.POLLIN)
-        except ValueError as error:  # closed by another thread
-            raise AssociationEnded("the association was closed") from error
-        return own in (descriptor for descriptor, _ in poll.poll(None if timeout_s is None else timeout_s * 1000))
+        return self.connection in wait_readable([self.connection, *also], timeout_s)
 
     def release(self) -> None:
         """Release the association and close it (PS3.8 9.2); an other side that is gone already is released too."""
@@ -132,6 +125,18 @@ class Association:
 
     def _send_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
         send_all(self.connection, pieces)
+
+
+def wait_readable(sockets: Sequence[socket.socket], timeout_s: float | None) -> list[socket.socket]:
+    """Those of `sockets` that have something to read within `timeout_s` (None: for ever). Raises `AssociationEnded` where one is closed."""
+    poll = select.poll()  # select() would end at descriptor 1,023
+    try:
+        watched = {one.fileno(): one for one in sockets}
+        for descriptor in watched:
+            poll.register(descriptor, select.POLLIN)
+    except ValueError as error:  # closed by another thread
+        raise AssociationEnded("the association was closed") from error
+    return [watched[descriptor] for descriptor, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)]
 
 
 def close_connection(connection: socket.socket) -> None:

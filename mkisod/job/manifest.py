@@ -128,14 +128,17 @@ def check_received(
 ) -> None:
     """Hold the instances to the rule of the answers. Raises `Permanent` (`patient_mismatch`).
 
-    That each agrees with the listing of its study was seen on arrival; here they are compared with each other and with the client's belief.
+    They are compared with the listing of their study (that was done on arrival, but what an earlier attempt brought was held to an earlier
+    listing), with each other, and with the client's belief.
     """
     by_study: dict[str, set[PatientIdentity]] = {}
+    for study in manifest.studies:
+        by_study.setdefault(study.study_instance_uid, set()).add(study.patient)
     for instance in received:
         by_study.setdefault(instance.study_instance_uid, set()).add(instance.patient)
     for identities in by_study.values():
         check_patients(identities, patient_id=patient_id, birth_date=birth_date, several_allowed=False, same_study=True)
-    seen = [study.patient for study in manifest.studies] + [patient for identities in by_study.values() for patient in identities]
+    seen = [patient for identities in by_study.values() for patient in identities]
     if not confirms_belief(seen, patient_id, birth_date):
         raise Permanent(
             Code.PATIENT_MISMATCH, "Neither the PACS nor the images say what the request says of the patient (@patient, @birthdate)."

@@ -78,12 +78,16 @@ def same_patient(a: PatientIdentity, b: PatientIdentity, *, same_study: bool = F
 
 
 def group_patients(identities: list[PatientIdentity], *, same_study: bool = False) -> list[list[PatientIdentity]]:
-    """The identities by person: in one group every two agree. More than one group: more than one patient."""
+    """The identities by person: in one group every two agree. More than one group: more than one patient.
+
+    Each is one study's, or one instance's. Equal values are no proof: two that say `UNKNOWN` are two people until shown otherwise.
+    """
     groups: list[list[PatientIdentity]] = []
-    for identity in dict.fromkeys(identities):
+    for identity in identities:
         for group in groups:
             if all(same_patient(identity, member, same_study=same_study) for member in group):
-                group.append(identity)
+                if identity not in group:
+                    group.append(identity)
                 break
         else:
             groups.append([identity])

@@ -12,9 +12,11 @@ from datetime import datetime
 from typing import Final
 
 import cattrs
-from attrs import field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from mkisod.errors import Code, Problem
+from mkisod.job.crashes import Crashes
+from mkisod.job.retry import History
 from mkisod.job.status import AccessionStatus, State, Status, format_time
 
 VERSION = 1
@@ -33,7 +35,10 @@ def is_job_id(name: str) -> bool:
 
 @frozen
 class JobRecord:
-    """`attempt` counts tries; `owner_uid` is who dropped the request; `problem` is why it failed."""
+    """`attempt` counts tries; `owner_uid` is who dropped the request; `problem` is why the last attempt failed.
+
+    `boot_id` is that of the boot in which its objects were received; they are trusted in another one only if `objects_synced`.
+    """
 
     job: str
     ticket: str
@@ -43,21 +48,33 @@ class JobRecord:
     priority: str = "normal"
     owner_uid: int | None = None
     problem: Problem | None = None
+    retry_at: datetime | None = None
+    history: History = Factory(lambda self: History(begun=self.created), takes_self=True)
+    crashes: Crashes = Crashes()
+    boot_id: str = ""
+    objects_synced: bool = False
+    allow_partial: bool = False  # the client said so afterwards (.publish)
     version: int = field(default=VERSION)
 
 
-def make_status(record: JobRecord, updated: datetime, accessions: Sequence[str] = ()) -> Status:
-    """What the record alone tells the client. The phases of a job put more into it."""
-    return Status(
+def make_status(record: JobRecord, updated: datetime, accessions: Sequence[str] = (), previous: Status | None = None) -> Status:
+    """What the record alone tells the client; with what the `previous` status of the same job knew of its studies."""
+    status = Status(
         ticket=record.ticket,
         job=record.job,
         state=record.state,
         created=record.created,
         updated=updated,
         attempt=record.attempt,
+        retry_at=record.retry_at,
         accessions=tuple(AccessionStatus(accession, record.state) for accession in accessions),
         error=record.problem,
+        owner_uid=record.owner_uid,
     )
+    if previous is None or previous.job != record.job:
+        return status
+    known = tuple(evolve(accession, state=record.state) for accession in previous.accessions)
+    return evolve(status, progress=evolve(previous.progress, eta_s=None), accessions=known or status.accessions)
 
 
 def _make_converter() -> cattrs.Converter:

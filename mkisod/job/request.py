@@ -26,8 +26,10 @@ _TICKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # VR CS, PS3.5 6.2
 _FILE_SET_ID = re.compile(r"[A-Z0-9_]{1,16}")  # PS3.10 8.5, PS3.3 F.3.2.1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of a PACS, a destination, a profile
-_DATE = re.compile(r"\d{8}")
-_MEDIUM_MIB = re.compile(r"[1-9]\d{0,6}")
+_DATE = re.compile(r"[0-9]{8}")  # \d would match the digits of any script
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_BLANKS = re.compile(r"[ \t]+")  # not str.split(): that takes control characters for white space
+_MEDIUM_MIB = re.compile(r"[1-9][0-9]{0,6}")
 
 
 @frozen
@@ -94,8 +96,10 @@ def find_accession_fault(accession: str) -> str | None:
         return "an accession number must not be empty"
     if len(accession) > 16:
         return f"an accession number has at most 16 characters, this one has {len(accession)}"
-    if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in accession):
+    if _CONTROL.search(accession):
         return "an accession number must not contain control characters"
+    if accession != accession.strip():
+        return "an accession number must not begin or end with white space, of which a no-break space is one"
     if "\\" in accession:
         return "an accession number must not contain a backslash, which separates values in DICOM"
     if "*" in accession or "?" in accession:
@@ -103,10 +107,13 @@ def find_accession_fault(accession: str) -> str | None:
     return None
 
 
+_ESCAPES = {i: f"\\x{i:02x}" for i in [*range(32), 127]}
+
+
 def _quote(text: str) -> str:
     """Part of a client's text, fit for a message: printable ASCII, at most 40 characters."""
     shown = text if len(text) <= 40 else text[:37] + "..."
-    return "'" + shown.encode("ascii", "backslashreplace").decode().translate({i: f"\\x{i:02x}" for i in [*range(32), 127]}) + "'"
+    return "'" + shown.encode("ascii", "backslashreplace").decode().translate(_ESCAPES) + "'"
 
 
 # One function a directive: (request so far, words) -> request. ValueError says what is wrong with the words.
@@ -136,15 +143,15 @@ def _matching(word: str, pattern: re.Pattern[str], what: str) -> str:
 
 def _patient(r: Request, words: list[str]) -> Request:
     patient_id = " ".join(words)
-    if not 1 <= len(patient_id) <= 64 or "\\" in patient_id or any(ord(c) < 0x20 for c in patient_id):
-        raise ValueError("takes a Patient ID of 1 to 64 characters without backslash")
+    if not 1 <= len(patient_id) <= 64 or "\\" in patient_id or _CONTROL.search(patient_id):
+        raise ValueError("takes a Patient ID of 1 to 64 characters without backslash and control characters")
     return evolve(r, patient_id=patient_id)
 
 
 def _birth_date(r: Request, words: list[str]) -> Request:
-    date = _matching(_one(words, "date"), _DATE, "a date as YYYYMMDD")
-    if not ("0101" <= date[4:] <= "1231" and "01" <= date[6:] <= "31" and "01" <= date[4:6] <= "12"):
-        raise ValueError(f"takes a date as YYYYMMDD, not {_quote(date)}")
+    date = _one(words, "date")
+    if not (_DATE.fullmatch(date) and "01" <= date[4:6] <= "12" and "01" <= date[6:] <= "31"):
+        raise ValueError("takes a date as YYYYMMDD")  # not quoted: no status holds a birth date
     return evolve(r, birth_date=date)
 
 
@@ -195,7 +202,7 @@ def parse_request(data: bytes, *, require_end: bool = False) -> Request:
         elif line == _END:
             ended_at = number
         elif line.startswith("@"):
-            name, *words = line.split()
+            name, *words = _BLANKS.split(line)
             try:
                 if name in seen:
                     raise ValueError("stands in the request twice")
@@ -250,7 +257,6 @@ def check_supported(request: Request) -> None:
         "@modality": bool(request.modalities),
         f"@profile {request.profile}": request.profile not in (None, "as-received"),
         "@output zip": "zip" in request.output,
-        "@allow partial": "partial" in request.allow,
     }
     if refused := [directive for directive, present in asked.items() if present]:
         raise Permanent(Code.NOT_SUPPORTED, f"This version of mkisod does not offer {', '.join(refused)}.")

@@ -120,6 +120,7 @@ class Status:
     result: Result | None = None
     forward: tuple[Forwarding, ...] = ()
     error: Problem | None = None
+    owner_uid: int | None = None  # who dropped the request, and so who may cancel it, publish it, discard its result, reuse its ticket
     version: int = field(default=VERSION)
 
     @property

@@ -85,7 +85,7 @@ def _tell_people_apart(instances: Sequence[Instance], allow_several_patients: bo
         if len(groups) > 1 and not allow_several_patients:
             raise Permanent(
                 Code.PATIENT_MISMATCH,
-                f"The instances of study {study_uid} belong to {len(groups)} patients; two patients were merged, or one study was filed twice.",
+                f"The instances of study {study_uid} belong to {len(groups)} patients; two patients were merged, or it was filed twice.",
                 "Have the archive correct the study, or allow several patients: each then gets a volume of its own.",
             )
         for identities in groups:

@@ -47,7 +47,7 @@ def encode_dicomdir(file_set_id: str, file_set_uid: str, roots: Sequence[Directo
     head = bytearray(_encode_head(file_set_id, file_set_uid))
     records = bytearray()
     first, last = _append_entity(records, len(head), roots)
-    # (0004,1200), (0004,1202), (0004,1212) and the head of (0004,1220) end the head: 12, 12, 10 and 12 bytes, the offsets behind 8 of theirs.
+    # (0004,1200), (0004,1202), (0004,1212) and the head of (0004,1220) end the head: 12, 12, 10 and 12 bytes, each offset behind 8 of its.
     struct.pack_into("<I", head, len(head) - 46 + 8, first)
     struct.pack_into("<I", head, len(head) - 34 + 8, last)
     struct.pack_into("<I", head, len(head) - 4, len(records))

@@ -114,7 +114,8 @@ def _follow(records: Mapping[int, ReadRecord], start: int, reached: set[int], de
         name = f"the {record.record_type} record at {offset}"
         if _find_number(record.values, _IN_USE_FLAG) == _IN_USE:
             entity.append(record)
-        record.lower.extend(_follow(records, _find_number(record.values, _LOWER_RECORD), reached, defects, f"the lower-level link of {name}"))
+        lower = _find_number(record.values, _LOWER_RECORD)
+        record.lower.extend(_follow(records, lower, reached, defects, f"the lower-level link of {name}"))
         origin = f"the next-record link of {name}"
         offset = _find_number(record.values, _NEXT_RECORD)
     return entity

@@ -11,11 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from attrs import frozen
-from pydicom.datadict import tag_for_keyword
 
 from mkisod.media.dicomdir import DirectoryRecord
-from mkisod.media.keys import FALLBACKS, KEYS, NO_DATE, NO_TIME
-from mkisod.media.records import Elements, Instance, Substitution
+from mkisod.media.keys import FALLBACKS, KEYS, NO_DATE, NO_TIME, TAGS
+from mkisod.media.records import Elements, Instance, Substitution, parse_number
 
 _PATIENT_ID = 0x00100020
 _STUDY_DATE = 0x00080020
@@ -91,7 +90,7 @@ class _Builder:
         self._stand_in("STUDY", "StudyID", elements, study_uid)
         series = [list(members) for members in _group(instances, lambda i: i.series_instance_uid)]
         tops = [dict(_find_most_complete("SERIES", [i.series for i in members])) for members in series]
-        order = sorted(range(len(series)), key=lambda n: (_parse_number(tops[n].get(_SERIES_NUMBER)), series[n][0].series_instance_uid))
+        order = sorted(range(len(series)), key=lambda n: (parse_number(tops[n].get(_SERIES_NUMBER)), series[n][0].series_instance_uid))
         numbers = _NextFree(top.get(_SERIES_NUMBER) for top in tops)
         lower = [self._add_series(f"{folder}\\SE{place:06d}", series[n], tops[n], numbers) for place, n in enumerate(order, 1)]
         return DirectoryRecord("STUDY", elements, lower=lower)
@@ -107,7 +106,7 @@ class _Builder:
                     "SERIES", "SeriesNumber", elements[_SERIES_NUMBER].decode(), "the next free one in the study", study_uid, series_uid
                 )
             )
-        ordered = sorted(instances, key=lambda i: (_parse_number(i.leaf.get(_INSTANCE_NUMBER)), i.sop_instance_uid))
+        ordered = sorted(instances, key=lambda i: (parse_number(i.leaf.get(_INSTANCE_NUMBER)), i.sop_instance_uid))
         free = _NextFree(i.leaf.get(_INSTANCE_NUMBER) for i in ordered)
         lower = []
         for place, instance in enumerate(ordered, 1):
@@ -135,7 +134,7 @@ class _Builder:
         return DirectoryRecord(instance.record_type, leaf, file_id)
 
     def _stand_in(self, record_type: str, keyword: str, elements: dict[int, bytes], study_uid: str, series_uid: str = "") -> None:
-        tag = tag_for_keyword(keyword) or 0
+        tag = TAGS[keyword]
         if tag not in elements:
             value, reason = FALLBACKS[keyword]
             elements[tag] = value.encode()
@@ -146,14 +145,14 @@ class _Builder:
         distinct = list({id(elements): elements for elements in all_elements}.values())
         for key in KEYS[record_type]:
             if len({elements[key.tag] for elements in distinct if elements.get(key.tag)}) > 1:
-                self.warnings.append(f"The instances of {name} have different values of {key.keyword}; the directory record follows one of them.")
+                self.warnings.append(f"The instances of {name} have different values of {key.keyword}; the record follows one.")
 
 
 class _NextFree:
     """Numbers that no sibling has, from 1 upwards."""
 
     def __init__(self, taken: Iterable[bytes | None]) -> None:
-        self._taken = {_parse_number(value) for value in taken}
+        self._taken = {parse_number(value) for value in taken}
         self._next = 1
 
     def take(self) -> bytes:
@@ -167,9 +166,9 @@ def _find_patient_id(instances: Sequence[Instance]) -> tuple[bytes, Instance]:
     """The Patient ID of a person and the instance that supplies the record. Without any ID, the first Study Instance UID stands in: it
     is unique, so that two people without an ID never become one (PS3.3 F.5.1).
     """
-    source = next((i for i in instances if i.identity.has_usable_id), None) or next((i for i in instances if _PATIENT_ID in i.patient), None)
-    if source is not None:
-        return source.patient[_PATIENT_ID], source
+    for source in sorted(instances, key=lambda i: not i.identity.has_usable_id):
+        if _PATIENT_ID in source.patient:
+            return source.patient[_PATIENT_ID], source
     return instances[0].study_instance_uid.encode(), instances[0]
 
 
@@ -203,10 +202,3 @@ def _group(instances: Iterable[Instance], uid_of: Callable[[Instance], str]) -> 
         groups[uid_of(instance)].append(instance)
     return groups.values()
 
-
-def _parse_number(value: bytes | None) -> float:
-    """An IS value as a number; what is none sorts last."""
-    try:
-        return int(value or b"")
-    except ValueError:
-        return float("inf")

@@ -7,6 +7,7 @@ finds the dates is also how verify.py reads an image: written from ECMA-119, it 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -33,6 +34,10 @@ _IS_CONTINUED = 0x80
 _DEEPEST_LEVEL = 8
 
 
+_DIRECTORY_NAME = re.compile(r"[A-Z0-9_]{1,8}")
+_FILE_NAME = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{0,3})?")
+
+
 class ImageDefect(ValueError):
     """An image that cannot be read as ISO 9660."""
 
@@ -56,6 +61,16 @@ class ImageVolume:
     volume_identifier: str
     system_identifier: str
     size_bytes: int
+
+
+def is_iso_name(path: str) -> bool:
+    """Whether a path with slashes is one of ISO 9660 level 1 (ECMA-119 7.5, 10.1)."""
+    *directories, name = path.split("/")
+    return (
+        len(directories) < _DEEPEST_LEVEL
+        and all(_DIRECTORY_NAME.fullmatch(directory) for directory in directories)
+        and _FILE_NAME.fullmatch(name) is not None
+    )
 
 
 def write_image(

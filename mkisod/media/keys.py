@@ -26,8 +26,6 @@ class Key:
     keyword: str
     vr: str
     type: str
-    # Wanted by some profiles only (rows whose type ends in +): without it a directory record is still good.
-    profile_only: bool = False
     # Looked up in Shared Functional Groups too, where the object itself does not have it (PS3.11 Table H.3-1, note).
     in_functional_groups: bool = False
 
@@ -35,7 +33,7 @@ class Key:
 def _keys(*rows: str, functional_groups: str = "") -> tuple[Key, ...]:
     """Each row is a type and the keywords that have it: "1C ImageType NumberOfFrames"."""
     keys = [
-        Key(tag, keyword, dictionary_VR(tag), row.split()[0].rstrip("+"), "+" in row, keyword in functional_groups.split())
+        Key(tag, keyword, dictionary_VR(tag), row.split()[0], keyword in functional_groups.split())
         for row in (*rows, "1C SpecificCharacterSet")  # every record has its own, where one of its keys may need it
         for keyword in row.split()[1:]
         if (tag := tag_for_keyword(keyword)) is not None
@@ -48,11 +46,11 @@ _CONTENT_IDENTIFICATION = ("1 InstanceNumber ContentLabel", "2 ContentDescriptio
 _CONTENT_MOMENT = "1 ContentDate ContentTime"
 
 KEYS: Mapping[str, tuple[Key, ...]] = {
-    "PATIENT": _keys("1 PatientID", "2 PatientName", "2+ PatientBirthDate PatientSex"),
+    "PATIENT": _keys("1 PatientID", "2 PatientName", "1C PatientBirthDate PatientSex"),
     "STUDY": _keys("1 StudyDate StudyTime StudyID StudyInstanceUID", "2 StudyDescription AccessionNumber"),
     "SERIES": _keys(
         "1 Modality SeriesInstanceUID SeriesNumber",
-        "1C InstitutionName InstitutionAddress PerformingPhysicianName",
+        "1C SeriesDescription InstitutionName InstitutionAddress PerformingPhysicianName",
     ),
     "IMAGE": _keys(
         "1 InstanceNumber",
@@ -114,7 +112,8 @@ KEYS: Mapping[str, tuple[Key, ...]] = {
     "INVENTORY": _keys(_CONTENT_MOMENT),
 }
 
-# Dates that say nearly the same, nearest first, each with its time. Never the present: a plausible false date is worse than an impossible one.
+# Dates that say nearly the same, nearest first, each with its time. Never the present: a plausible false date is worse than an
+# impossible one.
 MOMENTS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "StudyDate": (("SeriesDate", "SeriesTime"), ("AcquisitionDate", "AcquisitionTime"), ("ContentDate", "ContentTime")),
     "ContentDate": (
@@ -159,7 +158,7 @@ NUMBERS = frozenset({"SeriesNumber", "InstanceNumber"})
 
 # Looked at beside the keys themselves.
 _OTHER_KEYWORDS = (
-    "SOPClassUID SOPInstanceUID IssuerOfPatientID SeriesDescription SharedFunctionalGroupsSequence VerifyingObserverSequence"
+    "SOPClassUID SOPInstanceUID IssuerOfPatientID SharedFunctionalGroupsSequence VerifyingObserverSequence"
     " RelationshipType"
 )
 

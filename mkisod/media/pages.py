@@ -1,17 +1,35 @@
 """README.TXT and INDEX.HTM: what a person reads who holds the disc, knows nothing, and has no viewer at hand. Pure.
 
-README.TXT is ASCII with CRLF, INDEX.HTM is UTF-8 without script and without anything from outside the disc (IHE PDI, RAD-47). Every
-value from an object is hostile text: it is decoded, stripped of control characters, and escaped.
+README.TXT is ASCII with CRLF, INDEX.HTM is UTF-8, without script and without anything from outside the disc (IHE PDI, RAD-47); it is
+readable on a telephone and on paper. Every value from an object is hostile text: it is decoded, stripped of control characters,
+escaped, and cut where it is absurdly long.
 """
 
 from __future__ import annotations
 
 import html
+import unicodedata
+from collections.abc import Iterator
 from datetime import datetime
 
 from attrs import frozen
 
+from mkisod.media.dicomdir import DirectoryRecord
+from mkisod.media.header import decode_text
 from mkisod.media.hierarchy import Hierarchy
+from mkisod.media.keys import NO_DATE, TAGS
+
+_LONGEST_TEXT = 200
+_MOST_MISSING = 100
+_LINE_END = "\r\n"
+
+_STYLE = (
+    "body{font:16px/1.45 sans-serif;margin:0 auto;max-width:60em;padding:1em;color:#111;background:#fff}"
+    "h1{font-size:1.4em}h2{font-size:1.15em;border-bottom:1px solid #999}h3{font-size:1em;margin-bottom:.2em}"
+    "table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.2em .5em;border-bottom:1px solid #ccc;"
+    "overflow-wrap:anywhere}th{font-weight:600}.note{border-left:4px solid #c60;padding-left:.7em}code{overflow-wrap:anywhere}"
+    "@media print{body{max-width:none;font-size:11pt}a{color:inherit}}"
+)
 
 
 @frozen
@@ -23,29 +41,163 @@ class PageFacts:
     institution: str
     contact: str
     disclaimer: str
+    creator: str
     missing: tuple[str, ...]
+    volume_names: tuple[str, ...]
+    extras: tuple[str, ...]  # names in the root that the configuration added
     hierarchy: Hierarchy
 
 
 def render_readme(facts: PageFacts) -> bytes:
-    lines = [
-        f"DICOM disc {facts.file_set_id}",
+    """ASCII: accents are taken off, what has no ASCII form becomes a question mark. INDEX.HTM has it in full."""
+    lines = [f"DICOM disc {facts.file_set_id}", ""]
+    lines += [f"{name + ':':<13}{value}" for name, value in _describe_volume(facts)]
+    lines += [
         "",
-        f"Institution: {facts.institution or 'not stated'}",
-        f"Contact: {facts.contact or 'not stated'}",
-        f"Created: {facts.created:%Y-%m-%d %H:%M} UTC by mkisod",
-        f"SOP instances: {len(facts.hierarchy.files)}",
+        "How to open this disc",
+        "  Most hospitals and practices can read it: give them the disc, or let their",
+        "  software import the file DICOMDIR in the root of the disc. On a computer",
+        "  with a DICOM viewer, open DICOMDIR with it. INDEX.HTM opens in any browser",
+        "  and lists what is on the disc.",
         "",
-        "Open the file DICOMDIR with a DICOM viewer. INDEX.HTM says more.",
+        "What is on it",
+        "  DICOMDIR     the directory of the DICOM files (PS3.10)",
+        "  DICOM        the DICOM files",
+        "  INDEX.HTM    the contents, for a browser",
+        "  README.TXT   this text",
+        *(f"  {name}" for name in facts.extras),
     ]
-    return ("\r\n".join(lines) + "\r\n").encode("ascii", "replace")
+    for patient in _list_people(facts.hierarchy):
+        lines += ["", f"Patient {_describe_person(patient)}"]
+        for study in patient.lower:
+            lines.append(f"  {_describe_study(study)}")
+            lines += [f"    {' '.join(filter(None, cells[:3]))}: {cells[3]} {_objects(cells[3])}" for cells in _list_series(study)]
+    for note in _list_notes(facts):
+        lines += ["", f"Note: {note}"]
+    if facts.missing:
+        lines += [f"  {uid}" for uid in facts.missing[:_MOST_MISSING]]
+    if facts.disclaimer:
+        lines += ["", facts.disclaimer]
+    text = unicodedata.normalize("NFKD", _LINE_END.join(lines) + _LINE_END)
+    return "".join(c for c in text if not unicodedata.combining(c)).encode("ascii", "replace")
 
 
 def render_index(facts: PageFacts) -> bytes:
-    title = html.escape(f"DICOM disc {facts.file_set_id}")
-    institution = html.escape(facts.institution or "not stated")
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n<body><h1>{title}</h1>\n'
-        f"<p>Institution: {institution}</p>\n"
-        f'<p>{len(facts.hierarchy.files)} SOP instances. <a href="README.TXT">README.TXT</a></p>\n</body></html>\n'
-    ).encode()
+    """HTML 5 in UTF-8."""
+    escape = html.escape
+    title = escape(f"DICOM disc {facts.file_set_id}")
+    head = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<table>"
+    )
+    parts = [
+        head,
+        *(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in _describe_volume(facts)),
+        "</table>",
+        *(f'<p class="note">{escape(note)}</p>' for note in _list_notes(facts)),
+    ]
+    if facts.missing:
+        shown = "".join(f"<li><code>{escape(uid)}</code></li>" for uid in facts.missing[:_MOST_MISSING])
+        parts.append(f"<ul>{shown}</ul>")
+    parts.append(
+        "<h2>How to open this disc</h2>\n<p>Most hospitals and practices can read it: give them the disc, or let their software import"
+        " the file <code>DICOMDIR</code> in the root of the disc. On a computer with a DICOM viewer, open <code>DICOMDIR</code> with it."
+        ' More is in <a href="README.TXT">README.TXT</a>.</p>'
+    )
+    if facts.extras:
+        links = "".join(f'<li><a href="{escape(name)}">{escape(name)}</a></li>' for name in facts.extras)
+        parts.append(f"<p>Also on this disc:</p>\n<ul>{links}</ul>")
+    for patient in _list_people(facts.hierarchy):
+        parts.append(f"<h2>{escape(_describe_person(patient))}</h2>")
+        for study in patient.lower:
+            rows = "".join(
+                f"<tr><td>{escape(number)}</td><td>{escape(modality)}</td><td>{escape(description)}</td><td>{count}</td></tr>"
+                for number, modality, description, count in _list_series(study)
+            )
+            parts.append(
+                f"<h3>{escape(_describe_study(study))}</h3>\n<table><thead><tr><th>Series</th><th>Modality</th><th>Description</th>"
+                f"<th>Objects</th></tr></thead><tbody>{rows}</tbody></table>"
+            )
+    if facts.disclaimer:
+        parts.append(f"<h2>Notice</h2>\n<p>{escape(facts.disclaimer)}</p>")
+    parts.append("</body>\n</html>\n")
+    return "\n".join(parts).encode()
+
+
+def _describe_volume(facts: PageFacts) -> list[tuple[str, str]]:
+    count, number = len(facts.volume_names), facts.volume_names.index(facts.file_set_id) + 1
+    objects = len(facts.hierarchy.files)
+    rows = [
+        ("Institution", facts.institution or "not stated"),
+        ("Contact", facts.contact or "not stated"),
+        ("Created", f"{facts.created:%Y-%m-%d %H:%M} UTC by {facts.creator}"),
+        ("Content", f"{objects} DICOM {_objects(objects)}"),
+    ]
+    if count > 1:
+        others = ", ".join(name for name in facts.volume_names if name != facts.file_set_id)
+        rows.append(("Volume", f"{number} of {count}; the others are {others}"))
+    return rows
+
+
+def _list_notes(facts: PageFacts) -> Iterator[str]:
+    if facts.missing:
+        more = f"; the first {_MOST_MISSING} are named here" if len(facts.missing) > _MOST_MISSING else ""
+        yield f"This disc is not complete. {len(facts.missing)} {_objects(len(facts.missing))} could not be retrieved{more}:"
+    if facts.hierarchy.substitutions:
+        count = len(facts.hierarchy.substitutions)
+        yield f"{count} values that the objects lack were supplied in the DICOMDIR. The objects themselves are as received."
+
+
+def _list_people(hierarchy: Hierarchy) -> list[DirectoryRecord]:
+    return [record for record in hierarchy.roots if record.record_type == "PATIENT"]
+
+
+def _describe_person(patient: DirectoryRecord) -> str:
+    alphabetic, *other = _find_text(patient, "PatientName").split("=")
+    groups = [", ".join(part for part in group.split("^") if part.strip()) for group in (alphabetic, *other)]
+    name = groups[0] + "".join(f" ({group})" for group in groups[1:] if group)
+    birth = _format_date(_find_text(patient, "PatientBirthDate"))
+    patient_id = _find_text(patient, "PatientID")
+    if any(_find_text(study, "StudyInstanceUID") == patient_id for study in patient.lower):
+        patient_id = ""  # stands in for one that nobody gave
+    return ", ".join(filter(None, (name.strip() or "no name", birth and f"born {birth}", patient_id and f"Patient ID {patient_id}")))
+
+
+def _describe_study(study: DirectoryRecord) -> str:
+    accession = _find_text(study, "AccessionNumber")
+    date = _find_text(study, "StudyDate")
+    return ", ".join(
+        filter(
+            None,
+            (
+                "date unknown" if date == NO_DATE else _format_date(date),
+                _find_text(study, "StudyDescription"),
+                accession and f"accession number {accession}",
+            ),
+        )
+    )
+
+
+def _list_series(study: DirectoryRecord) -> Iterator[tuple[str, str, str, int]]:
+    for series in study.lower:
+        yield (
+            _find_text(series, "SeriesNumber"),
+            _find_text(series, "Modality"),
+            _find_text(series, "SeriesDescription"),
+            len(series.lower),
+        )
+
+
+def _find_text(record: DirectoryRecord, keyword: str) -> str:
+    character_set = record.elements.get(TAGS["SpecificCharacterSet"], b"")
+    text = decode_text(record.elements.get(TAGS[keyword], b""), character_set, keyword)
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:_LONGEST_TEXT]
+
+
+def _format_date(date: str) -> str:
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == len("YYYYMMDD") and date.isdigit() else date
+
+
+def _objects(count: int) -> str:
+    return "object" if count == 1 else "objects"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydicom import uid
+from pydicom import config, uid
 
 _SOP_CLASSES: Mapping[str, tuple[uid.UID, ...]] = {
     "RT DOSE": (uid.RTDoseStorage,),
@@ -155,6 +155,6 @@ def find_record_type(sop_class_uid: str) -> str:
     """The Directory Record Type (0004,1430) for an instance of this SOP class; PRIVATE where the standard has none."""
     record_type = _RECORD_TYPE_OF.get(sop_class_uid)
     if record_type is None:
-        # pydicom gives an unregistered UID itself as its name.
-        record_type = "IMAGE" if "Image Storage" in uid.UID(sop_class_uid).name else "PRIVATE"
+        # pydicom gives an unregistered UID itself as its name; whether it is a well-formed one does not matter here.
+        record_type = "IMAGE" if "Image Storage" in uid.UID(sop_class_uid, config.IGNORE).name else "PRIVATE"
     return record_type

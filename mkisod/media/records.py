@@ -79,7 +79,7 @@ class Instance:
 
 
 def describe_instance(header: Header) -> Instance:
-    """What the records over this object hold. A missing number, study date or patient ID is left to the hierarchy, which knows the siblings.
+    """What the records over this object hold. A missing number, study date or Patient ID is left to hierarchy.py.
 
     Raises `Permanent(NONCONFORMANT)` that names the SOP instance where a record cannot be made.
     """
@@ -154,7 +154,7 @@ def _copy_keys(header: Header, record_type: str) -> dict[int, bytes]:
             raise _refuse(header.media_sop_instance_uid, f"its {key.keyword} is {len(value)} bytes long")
         if value or key.type == "2":
             values[key.tag] = value
-    if not any(key.vr in _CHARACTER_SET_VRS and values.get(key.tag) for key in KEYS[record_type]):
+    if not any(key.vr in _CHARACTER_SET_VRS and (key.type != "1C" or key.tag in values) for key in KEYS[record_type]):
         values.pop(TAGS["SpecificCharacterSet"], None)
     if record_type == "ENCAP DOC" and header.media_sop_class_uid != EncapsulatedCDAStorage:
         values.pop(TAGS["HL7InstanceIdentifier"], None)  # belongs to CDA documents alone (PS3.3 F.5.33)
@@ -223,7 +223,7 @@ def _find_fallback(header: Header, key: Key, instance_uid: str) -> tuple[str, st
         if key.vr == "DA":
             return (date, "taken from the nearest date that the object has") if date else (NO_DATE, "the object has no date at all")
         own_date = header.find_text(key.keyword.replace("Time", "Date"))
-        return (time, "the time that goes with the date") if time and own_date in ("", date) else (NO_TIME, "the object has no time to its date")
+        return (time, "the time that goes with the date") if time and own_date in ("", date) else (NO_TIME, "the object has no time for it")
     if key.keyword == "MIMETypeOfEncapsulatedDocument" and header.media_sop_class_uid in MIME_TYPES:
         return MIME_TYPES[header.media_sop_class_uid], "the SOP class has no other"
     if key.keyword in FALLBACKS:
@@ -249,3 +249,11 @@ def encode_element(tag: int, vr: str, value: bytes) -> bytes:
         value += b"\0" if vr == "UI" else b" "
     head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
     return head + (struct.pack("<2xI", len(value)) if vr.encode() in LONG_VRS else struct.pack("<H", len(value))) + value
+
+
+def parse_number(value: bytes | None) -> float:
+    """An IS value as a number to sort by; what is none sorts last."""
+    try:
+        return int(value or b"")
+    except ValueError:
+        return float("inf")

@@ -35,16 +35,20 @@ class Source(Protocol):
 class FolderSource:
     def __init__(self, root: Path) -> None:
         self._root = root
-        # A symbolic link is no file of a file-set: following one could leave the disc.
-        self.sizes: Mapping[str, int] = {
-            os.path.relpath(os.path.join(folder, name), root): os.lstat(os.path.join(folder, name)).st_size
-            for folder, _, names in os.walk(root)
-            for name in names
-            if not os.path.islink(os.path.join(folder, name))
-        }
+        self.sizes: Mapping[str, int] = dict(_measure_files(root, ""))
 
     def open(self, path: str) -> BinaryIO:
         return (self._root / path).open("rb")
+
+
+def _measure_files(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
+    """A symbolic link is no file of a file-set: following one could leave the disc."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _measure_files(folder / entry.name, f"{prefix}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):
+                yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
 
 
 class ImageSource:
@@ -97,6 +101,10 @@ class ArchiveSource:
 
     def open(self, path: str) -> BinaryIO:
         return cast(BinaryIO, self._archive.open(path))
+
+    def find_damaged(self) -> str | None:
+        """The first file whose content does not have the checksum that the archive holds."""
+        return self._archive.testzip()
 
 
 @contextmanager

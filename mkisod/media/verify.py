@@ -18,15 +18,14 @@ from mkisod.errors import Permanent
 from mkisod.job.patient import PatientIdentity
 from mkisod.media.directory import ReadRecord, read_directory
 from mkisod.media.header import Header, read_header_from
-from mkisod.media.iso import SECTOR_BYTES
+from mkisod.media.iso import SECTOR_BYTES, is_iso_name
 from mkisod.media.keys import KEYS, TAGS, TEXT_VRS
 from mkisod.media.record_types import ROOT_RECORD_TYPES, find_record_type
-from mkisod.media.source import ImageSource, Source, SourceDefect, open_source
+from mkisod.media.source import ArchiveSource, ImageSource, Source, SourceDefect, open_source
 from mkisod.media.sums import check_sums
 
 _COMPONENT = re.compile(r"[A-Z0-9_]{1,8}")
 _FILE_SET_ID = re.compile(r"[A-Z0-9_ ]{0,16}")
-_ISO_NAME = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{0,3})?")
 _COMPARE_BLOCK_BYTES = 1 << 20
 
 # PS3.3 Table F.4-1, as far as it says more than "any".
@@ -63,13 +62,15 @@ def verify_path(path: Path) -> tuple[Fault, ...]:
         with open_source(path) as source:
             if isinstance(source, ImageSource):
                 faults += _verify_image(source, path)
+            elif isinstance(source, ArchiveSource) and (damaged := source.find_damaged()):
+                faults.append(Fault(damaged, "its content is not that of which the archive holds the checksum"))
             faults += _verify_file_set(source)
     except SourceDefect as defect:
         faults.append(Fault(path.name, str(defect)))
     return tuple(faults)
 
 
-def compare_image(image: Path, tree: Path) -> tuple[Fault, ...]:
+def compare_trees(image: Path, tree: Path) -> tuple[Fault, ...]:
     """Where an image or archive differs from the folder it was made of, byte by byte."""
     faults = []
     try:
@@ -96,7 +97,7 @@ def _verify_image(source: ImageSource, path: Path) -> Iterator[Fault]:
     if source.volume.system_identifier:
         yield Fault(path.name, "the system identifier is not blank (PS3.12 F.2.2.1)")
     for name in source.sizes:
-        if not all(_ISO_NAME.fullmatch(component) for component in name.split("/")):
+        if not is_iso_name(name):
             yield Fault(name, "the name is not one of ISO 9660 level 1")
     if "DICOMDIR" in source.sizes:
         with source.open("DICOMDIR") as file:
@@ -137,7 +138,7 @@ class _FileSetCheck:
         elif record.record_type not in _BELOW.get(parent, set(KEYS)):
             self._add(where, f"a {record.record_type} record does not belong below {parent or 'the root'}")
         for key in KEYS.get(record.record_type, ()):
-            if key.type == "1C" or key.profile_only:
+            if key.type == "1C":
                 continue
             if key.tag not in record.values:
                 self._add(where, f"the key {key.keyword} is missing (type {key.type})")

@@ -6,6 +6,7 @@ with the right code, and that the association is gone when the context is left. 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -95,6 +96,11 @@ class Association:
         """End it at once; whoever waits for a response gets `pacs_unreachable`."""
         if self._association is not None and self._association.is_established:
             self._association.abort()
+
+    def cancel(self, message_id: int, model: str) -> None:
+        """C-CANCEL of the operation with this Message ID. An archive may ignore it."""
+        with contextlib.suppress(RuntimeError):  # the association has just ended
+            self.raw.send_c_cancel(message_id, query_model=model)
 
     @property
     def raw(self) -> PynetdicomAssociation:

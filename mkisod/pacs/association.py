@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from ssl import SSLContext
+from ssl import SSLContext, SSLEOFError, SSLError
 
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
@@ -69,14 +69,14 @@ class Surroundings:
     resolve: Callable[[str], list[str]]
     establish: Callable[[Association], bool]  # False: there are too many
     conclude: Callable[[Association], None]
+    interrupt_fd: int  # readable when those that were interrupted are to notice
 
 
 class Association:
     """`run` is the whole life of it; `interrupt` and `cut` are for other threads."""
 
     def __init__(self, sock: socket.socket, peer: str, surroundings: Surroundings, log: FilteringBoundLogger) -> None:
-        self._sock = sock
-        self._wire = Wire(sock)
+        self._wire = Wire(sock, surroundings.interrupt_fd)
         self._peer = peer
         self._around = surroundings
         self._log = log
@@ -126,12 +126,10 @@ class Association:
         if self._around.tls is None:
             return True
         try:
-            self._sock = self._around.tls.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
-            self._wire.replace_socket(self._sock)
-            self._wire.limit_total(self._around.settings.artim_s)
-            self._sock.do_handshake()
-        except OSError as error:
-            self._log.warning("tls_handshake_failed", error=str(error))
+            self._wire.start_tls(self._around.tls)
+        except ConnectionEnded as ended:
+            if isinstance(ended.__cause__, SSLError) and not isinstance(ended.__cause__, SSLEOFError):  # that is one who just left
+                self._log.warning("tls_handshake_failed", why=str(ended))
             return False
         return True
 

@@ -17,10 +17,10 @@ from typing import Protocol
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
-from mkisod.errors import Code, MkisodError, Permanent
+from mkisod.errors import Code, MkisodError, Permanent, Transient
 from mkisod.job.manifest import Manifest, ReceivedInstance
 from mkisod.job.patient import PatientIdentity, same_patient
-from mkisod.pacs.reception import DATA_SET_MISMATCH, NOT_AUTHORIZED, Arrival, Offer, Refusal
+from mkisod.pacs.reception import DATA_SET_MISMATCH, NOT_AUTHORIZED, OUT_OF_RESOURCES, Arrival, Offer, Refusal
 
 
 class ObjectFile(Protocol):
@@ -111,8 +111,9 @@ class _ExpectedMove:
 class Expectations:
     """All that is expected now. It is the receiver's `Reception`. Used by many threads."""
 
-    def __init__(self, log: FilteringBoundLogger) -> None:
+    def __init__(self, log: FilteringBoundLogger, *, has_room: Callable[[], bool]) -> None:
         self._log = log
+        self._has_room = has_room
         self._lock = threading.Condition()
         self._by_study: dict[str, Expectation] = {}
         self._by_instance: dict[str, Expectation] = {}
@@ -183,6 +184,9 @@ class Expectations:
         if (contradiction := expectation.find_contradiction(offer)) is not None:
             expectation.fail(contradiction)
             raise Refusal(DATA_SET_MISMATCH, "contradicts what was announced")
+        if not self._has_room():
+            expectation.fail(Transient(Code.DISK_FULL, "The file system of the spool has too little room."))
+            raise Refusal(OUT_OF_RESOURCES, "the disk is full")
         return ExpectedArrival(offer, expectation, expectation.objects.create(), self._log)
 
     def _refuse_stranger(self, offer: Offer, mover: Expectation | None) -> Refusal:

@@ -128,7 +128,6 @@ class MessageReceiver:
     def _end_message(self, command: Command) -> None:
         dimse_status, comment = self._answer
         if self._instance is not None:
-            # Until it is finished it stays ours to abandon, should that fail in an unforeseen way.
             dimse_status, comment = self._instance.finish()
             self._instance = None
             self.instances += dimse_status == SUCCESS

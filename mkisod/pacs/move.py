@@ -17,6 +17,7 @@ from mkisod.job.manifest import Move
 from mkisod.pacs.associate import MOVE, Association, Peer
 
 _PENDING = (0xFF00, 0xFF01)
+_CANCEL_TIMEOUT_S = 2.0  # for the final response to a C-CANCEL; an archive may ignore it
 SUCCESS = 0x0000
 DESTINATION_UNKNOWN = 0xA801  # PS3.4 Table C.4-2
 
@@ -61,7 +62,10 @@ class RunningMove:
         return self.outcome is not None or self.error is not None
 
     def end(self) -> None:
-        """Give it up if it is not finished, and wait until its thread has ended."""
+        """Give it up if it is not finished, by a C-CANCEL first (PS3.4 C.4.2.3.2), and wait until its thread has ended."""
+        if self.begun and not self.finished:
+            self._association.cancel(self._message_id, MOVE)
+            self._thread.join(_CANCEL_TIMEOUT_S)
         if not self.finished:
             self._association.abort()
         self._thread.join()

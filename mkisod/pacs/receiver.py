@@ -28,7 +28,7 @@ __all__ = ["Receiver", "ReceiverSettings", "TlsSettings"]
 MAX_OTHER_CONNECTIONS: Final = 64  # those before and after their association
 _BACKLOG: Final = 128
 _EXHAUSTED_WAIT_S: Final = 1.0  # until an accept is tried again when descriptors or memory have run out
-_LAST_WAIT_S: Final = 5.0  # for threads to end after their connection was cut
+_LAST_WAIT_S: Final = 2.0  # for the other sides to close after an A-ABORT, and for threads to end after their connection was cut
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -45,7 +45,7 @@ class Receiver:
         self._owns_listener = listener is None
         self._tls: ssl.SSLContext | None = None
         self._thread: threading.Thread | None = None
-        self._wakeup_fd = -1
+        self._wakeup_fd = self._interrupt_fd = -1
         self._changed = threading.Condition()  # guards the four below
         self._stopping = False
         self._established: set[Association] = set()
@@ -78,7 +78,7 @@ class Receiver:
         """Begins to accept connections."""
         if self._listener is None:
             raise RuntimeError("the receiver is not bound")
-        self._wakeup_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wakeup_fd, self._interrupt_fd = os.eventfd(0, os.EFD_CLOEXEC), os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, args=(self._listener,), name="receiver", daemon=True)
         self._thread.start()
 
@@ -87,10 +87,15 @@ class Receiver:
         if self._thread is not None:
             os.eventfd_write(self._wakeup_fd, 1)
             self._thread.join()
-            self._thread = None
             os.close(self._wakeup_fd)
         if self._listener is not None and self._owns_listener:
-            self._listener.close()
+            self._listener.close()  # before the grace: who comes now is to be refused, not to wait in vain
+        if self._thread is not None:
+            self._thread = None
+            self._end_associations(grace_s)
+            self._log.info("receiver_stopped", associations_accepted=self._accepted)
+
+    def _end_associations(self, grace_s: float) -> None:
         with self._changed:
             self._stopping = True
             for connection in self._others:
@@ -98,23 +103,26 @@ class Receiver:
             self._changed.wait_for(lambda: not self._established, grace_s)
             for association in self._established:
                 association.interrupt()
-            self._changed.wait_for(lambda: not self._established, _LAST_WAIT_S)
-            for connection in (*self._established, *self._others):
-                connection.cut()
+            os.eventfd_write(self._interrupt_fd, 1)
+            # The other sides have a moment to read the A-ABORT.
             if not self._changed.wait_for(lambda: not self._established and not self._others, _LAST_WAIT_S):
+                for connection in (*self._established, *self._others):
+                    connection.cut()
+            if self._changed.wait_for(lambda: not self._established and not self._others, _LAST_WAIT_S):
+                os.close(self._interrupt_fd)
+            else:
                 self._log.error("associations_left", count=len(self._established) + len(self._others))
-        self._log.info("receiver_stopped", associations_accepted=self._accepted)
 
     def _run(self, listener: socket.socket) -> None:
-        blocking = listener.getblocking()
-        listener.setblocking(False)  # between poll and accept a peer may have gone, or another process may have been first
+        blocking = os.get_blocking(listener.fileno())  # a property of the socket, so also of its owner's descriptor
+        os.set_blocking(listener.fileno(), False)  # between poll and accept a peer may have gone, or another process may have been first
         try:
             self._accept_all(listener)
         except Exception:  # noqa: BLE001 - a defect of ours: whoever supervises has to know
             self._log.exception("receiver_failed")
             self.failed.set()
         finally:
-            listener.setblocking(blocking)
+            os.set_blocking(listener.fileno(), blocking)
 
     def _accept_all(self, listener: socket.socket) -> None:
         poll = select.poll()
@@ -141,7 +149,7 @@ class Receiver:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._accepted += 1
         log = self._log.bind(association=self._accepted, peer=peer)
-        surroundings = Surroundings(self._settings, self._reception, self._tls, _resolve, self._establish, self._conclude)
+        surroundings = Surroundings(self._settings, self._reception, self._tls, _resolve, self._establish, self._conclude, self._interrupt_fd)
         association = Association(sock, peer, surroundings, log)
         with self._changed:
             if len(self._others) >= MAX_OTHER_CONNECTIONS:

@@ -63,7 +63,8 @@ class Retrieval:
             # All of STUDY level first: whether these are one patient's studies is known before anything is listed.
             found = self._find_all(association, request)
             check_patients(
-                [study.listing.patient for study in found],
+                # One study may come under two accession numbers.
+                [patient for _, patient in dict.fromkeys((study.listing.study_instance_uid, study.listing.patient) for study in found)],
                 patient_id=request.patient_id,
                 birth_date=request.birth_date,
                 several_allowed="several-patients" in request.allow,

@@ -1,19 +1,25 @@
 """One connection as a stream of bytes in one reused buffer.
 
 Owns the socket of an association and the buffer it is read into. What is read is handed out as views into that buffer: they are valid
-until the next call. Reading blocks in the kernel, under a deadline or an idle limit; nothing polls. A connection that ends raises
-`ConnectionEnded`, a limit that passes raises TimeoutError, and neither leaves anything behind.
+until the next call. Where nothing is there it sleeps in the kernel until something comes, a limit passes, or our own side interrupts;
+nothing wakes it otherwise. A connection that ends raises `ConnectionEnded`, a limit that passes TimeoutError, an interruption
+`Interrupted`.
 """
 
 from __future__ import annotations
 
+import math
+import select
 import socket
 import ssl
 import struct
 import time
-from typing import Final, Never
+from collections.abc import Callable
+from typing import Final, Never, TypeVar
 
-BUFFER_BYTES: Final = 256 * 1024  # two PDUs of the size we announce; larger ones were not faster
+T = TypeVar("T")
+
+BUFFER_BYTES: Final = 256 * 1024  # two PDUs of the size we announce; more was not faster
 
 
 class ConnectionEnded(Exception):
@@ -25,66 +31,41 @@ class Interrupted(Exception):
 
 
 class Wire:
-    """Used by the thread of its association; `cut` and `interrupt` by any."""
+    """Used by the thread of its association; `interrupt` and `cut` by any."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, interrupt_fd: int) -> None:
+        """`interrupt_fd` becomes readable when those that wait are to look whether they are interrupted."""
+        sock.setblocking(False)
         self._sock = sock
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._start = self._end = 0
-        self._deadline: float | None = None
+        self._deadline: float | None = None  # of everything together; else `_idle_s` is for each wait
+        self._idle_s = 0.0
         self._interrupted = False
-
-    def replace_socket(self, sock: socket.socket) -> None:
-        """The same connection, now under TLS."""
-        self._sock = sock
+        self._interrupt_fd = interrupt_fd
+        self._poll = select.poll()
+        self._poll.register(interrupt_fd, select.POLLIN)
 
     def limit_total(self, seconds: float) -> None:
         """From now on everything together has to come within `seconds`: what PS3.8 calls a timer."""
         self._deadline = time.monotonic() + seconds
-        self._limit(seconds)
 
     def limit_idle(self, seconds: float) -> None:
         """From now on each read and each write may wait for so long."""
-        self._deadline = None
-        self._limit(seconds)
+        self._deadline, self._idle_s = None, seconds
 
-    def _limit(self, seconds: float) -> None:
-        if isinstance(self._sock, ssl.SSLSocket):
-            self._sock.settimeout(seconds)
-            return
-        # The kernel's own time-outs: with settimeout Python would put a poll before every read and write.
-        limit = struct.pack("@ll", int(seconds), max(int(seconds % 1 * 1e6), 1))
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-    def part(self, seconds: float) -> None:
-        """The association is over: only the other side's closing is still awaited, and no longer than that."""
-        self._interrupted = False
-        self.limit_total(seconds)
-
-    def _fill(self) -> None:
-        if self._start == self._end:
-            self._start = self._end = 0
-        elif self._end == BUFFER_BYTES:
-            rest = bytes(self._view[self._start : self._end])  # a header that lies across the end: a few bytes
-            self._view[: len(rest)] = rest
-            self._start, self._end = 0, len(rest)
-        if self._deadline is not None:
-            remaining_s = self._deadline - time.monotonic()
-            if remaining_s <= 0:
-                raise TimeoutError
-            self._limit(remaining_s)
+    def start_tls(self, context: ssl.SSLContext) -> None:
         try:
-            count = self._sock.recv_into(self._view[self._end :])
-        except (TimeoutError, BlockingIOError) as error:
-            raise TimeoutError from error
+            self._sock = context.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
         except OSError as error:
             raise ConnectionEnded(str(error)) from error
-        if self._interrupted:  # also while data still comes: Linux goes on receiving after SHUT_RD
-            raise Interrupted
-        if not count:
-            raise ConnectionEnded("closed by the other side")
-        self._end += count
+        self._attempt(self._sock.do_handshake, select.POLLIN)
+
+    def part(self, seconds: float) -> None:
+        """The association is over: only the other side's closing is still awaited, no longer than that, and interrupted no more."""
+        self._poll.unregister(self._interrupt_fd)
+        self._interrupted = False
+        self.limit_total(seconds)
 
     def unpack(self, header: struct.Struct) -> tuple[int, ...]:
         """Reads a fixed header in place."""
@@ -120,27 +101,55 @@ class Wire:
             self.take(BUFFER_BYTES)
 
     def send(self, data: bytes) -> None:
-        try:
-            self._sock.sendall(data)
-        except (TimeoutError, BlockingIOError) as error:
-            raise TimeoutError from error
-        except OSError as error:
-            raise ConnectionEnded(str(error)) from error
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._attempt(self._sock.send, select.POLLOUT, rest) :]
 
     def interrupt(self) -> None:
-        """Ends a read that waits, and every later one, by `Interrupted`; what is sent still arrives."""
+        """Its next read, or the one that waits, ends by `Interrupted`. The caller then makes `interrupt_fd` readable."""
         self._interrupted = True
-        self._shut(socket.SHUT_RD)
 
     def cut(self) -> None:
         """Ends the connection from another thread; the thread that reads from it notices and closes it."""
-        self._shut(socket.SHUT_RDWR)
-
-    def _shut(self, how: int) -> None:
         try:
-            socket.socket.shutdown(self._sock, how)  # SSLSocket.shutdown would also drop its keys, and what follows would go out in clear
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # SSLSocket.shutdown takes the keys away from the thread that uses them
         except OSError:
             return  # it has ended already: that is what was asked for
 
     def close(self) -> None:
         self._sock.close()
+
+    def _fill(self) -> None:
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end == BUFFER_BYTES:
+            rest = bytes(self._view[self._start : self._end])  # a header that lies across the end: a few bytes
+            self._view[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
+        count = self._attempt(self._sock.recv_into, select.POLLIN, self._view[self._end :])
+        if self._interrupted:  # also where data never stops coming
+            raise Interrupted
+        if not count:
+            raise ConnectionEnded("closed by the other side")
+        self._end += count
+
+    def _attempt(self, operate: Callable[..., T], event: int, *arguments: object) -> T:
+        while True:
+            try:
+                return operate(*arguments)
+            except BlockingIOError:
+                self._wait(event)
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT)
+            except OSError as error:
+                raise ConnectionEnded(str(error)) from error
+
+    def _wait(self, event: int) -> None:
+        remaining_s = self._idle_s if self._deadline is None else self._deadline - time.monotonic()
+        self._poll.register(self._sock, event)
+        if remaining_s <= 0 or not (ready := self._poll.poll(math.ceil(remaining_s * 1000))):
+            raise TimeoutError
+        if self._interrupted and any(fd == self._interrupt_fd for fd, _ in ready):
+            raise Interrupted

@@ -67,9 +67,9 @@ class Claims:
 
     def resume(self, job: Job) -> Claimed:
         """Make a job of the drop in its directory: queued, or held with the reason."""
+        job = evolve(job, record=evolve(job.record, owner_uid=os.lstat(job.directory.drop).st_uid))
         try:
-            data, owner_uid = _read_drop(job.directory.drop)
-            job = evolve(job, record=evolve(job.record, owner_uid=owner_uid))
+            data = _read_drop(job.directory.drop)
             self._disk.write(job.directory.request, data)
             self._disk.sync(job.directory.request)
             self._disk.sync(job.directory.path)
@@ -82,8 +82,8 @@ class Claims:
         return Claimed(self._jobs.enter(job, Event.CLAIMED, lambda record: make_status(record, self._now(), request.accessions)), None)
 
 
-def _read_drop(path: Path) -> tuple[bytes, int]:
-    """The bytes of a drop, at most one more than allowed, and the uid of its owner. Raises `Permanent` where it is no plain file."""
+def _read_drop(path: Path) -> bytes:
+    """The bytes of a drop, at most one more than allowed. Raises `Permanent` where it is no plain file."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         raise Permanent(Code.REQUEST_MALFORMED, "The request is not a regular file.", "Write a plain file and rename it into the inbox.")
@@ -107,6 +107,6 @@ def _read_drop(path: Path) -> tuple[bytes, int]:
         while left and (chunk := os.read(fd, left)):
             chunks.append(chunk)
             left -= len(chunk)
-        return b"".join(chunks), status.st_uid
+        return b"".join(chunks)
     finally:
         os.close(fd)

@@ -7,9 +7,11 @@ what it means is for the caller to say.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 # The daemon runs with UMask 0027: these become 0640 and 0750, and setgid directories hand down the clients' group. Nothing is chmod-ed.
@@ -77,6 +79,40 @@ class Disk:
         """Every file and directory below `top`, and `top`."""
         for path in _walk(top):
             self.sync(path)
+
+
+class WaitingDisk(Disk):
+    """A disk that, when it is full, waits for room instead of failing. `wait` blocks for a while; False: give up, and fail after all.
+
+    For the steps of the spool, none of which can be left half done; what brings in data (the receiver, the image) fails instead.
+    """
+
+    def __init__(self, wait: Callable[[], bool]) -> None:
+        self._wait = wait
+
+    def write(self, path: Path, data: bytes) -> None:
+        self._insist(partial(super().write, path, data))
+
+    def sync(self, path: Path) -> None:
+        self._insist(partial(super().sync, path))
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._insist(partial(super().rename, source, target))
+
+    def make_directory(self, path: Path) -> None:
+        self._insist(partial(super().make_directory, path))
+
+    def _insist(self, step: Callable[[], None]) -> None:
+        while True:
+            try:
+                return step()
+            except OSError as error:
+                if not is_full(error) or not self._wait():
+                    raise
+
+
+def is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _walk(top: Path) -> Iterator[Path]:

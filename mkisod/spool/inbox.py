@@ -7,22 +7,25 @@ look at its last line, and nothing is followed or waited for.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from attrs import frozen
+from structlog.typing import FilteringBoundLogger
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
 
 from mkisod.job.request import ends_whole, is_ticket
+from mkisod.spool.controls import Control, ControlFile
 from mkisod.spool.layout import REQUEST_SUFFIX, Layout
 
 _TAIL_BYTES = 64
+_CONTROLS = frozenset(Control)
 
 
 @frozen
@@ -33,11 +36,21 @@ class Sighting:
     since_s: float
 
 
+class Leave(StrEnum):
+    """Whether a drop may be claimed now, as far as its ticket is concerned."""
+
+    CLAIM = "claim"
+    WAIT = "wait"  # the last job of the ticket is not finished
+    FOREIGN = "foreign"  # the ticket is somebody else's
+
+
 @frozen
 class Found:
-    """What a scan found: tickets that can be claimed, files that are not for us, and when to look again for those still being written."""
+    """What a scan found: tickets that can be claimed, control files, names that are not for us, and when to look again for what is being
+    written (seconds from now)."""
 
     ready: tuple[str, ...]
+    controls: tuple[ControlFile, ...]
     strange: tuple[str, ...]
     next_look_s: float | None
 
@@ -82,46 +95,53 @@ class Inbox:
         self._moved: set[str] = set()
         self._warned: set[str] = set()
 
-    def scan(self, now_s: float, moved: set[str], is_busy: Callable[[str], bool]) -> Found:
-        """Look at all of the inbox. `moved`: names reported as moved into place; `is_busy`: whether a ticket's last job is not finished.
+    def scan(self, now_s: float, moved: set[str], ask_leave: Callable[[str, int], Leave]) -> Found:
+        """Look at all of the inbox. `moved`: names reported as moved into place; `ask_leave`: about a ticket and the uid of a drop.
 
-        A strange file is reported by the first scan that meets it, and not again while it lies there.
+        A strange name is reported by the first scan that meets it, and not again while it lies there.
         """
         names = {os.fsdecode(name) for name in os.listdir(os.fsencode(self._layout.inbox))}
         self._moved = (self._moved | moved) & names
         sightings: dict[str, Sighting] = {}
-        ready, strange, waits = [], set(), []
+        ready, controls, strange, waits = [], [], set(), []
         for name in sorted(names):
             if name.startswith(".") or name.endswith(".tmp"):
                 continue
-            ticket = name.removesuffix(REQUEST_SUFFIX)
-            if ticket == name or not is_ticket(ticket):
+            ticket, dot, suffix = name.rpartition(".")
+            if is_ticket(ticket) and dot + suffix in _CONTROLS:
+                controls.append(ControlFile(ticket, Control(dot + suffix)))
+                continue
+            if dot + suffix != REQUEST_SUFFIX or not is_ticket(ticket):
                 strange.add(name)
                 continue
             path = self._layout.inbox / name
             try:
-                sighting = _look(path, self._sightings.get(name), now_s)
+                sighting, uid = _look(path, self._sightings.get(name), now_s)
             except FileNotFoundError:
                 continue
             sightings[name] = sighting
             settled_s = sighting.since_s + self._settle_s
             if name in self._moved or now_s >= settled_s or _is_whole(path):
-                if not is_busy(ticket):
+                leave = ask_leave(ticket, uid)
+                if leave is Leave.CLAIM:
                     ready.append(ticket)
+                elif leave is Leave.FOREIGN:
+                    strange.add(name)
             else:
                 waits.append(settled_s)
         self._sightings = sightings
         new = strange - self._warned
         self._warned = strange
-        return Found(tuple(ready), tuple(sorted(new)), min(waits) - now_s if waits else None)
+        return Found(tuple(ready), tuple(controls), tuple(sorted(new)), min(waits) - now_s if waits else None)
 
 
-def _look(path: Path, before: Sighting | None, now_s: float) -> Sighting:
+def _look(path: Path, before: Sighting | None, now_s: float) -> tuple[Sighting, int]:
+    """What the drop looks like, and the uid of its owner."""
     status = os.lstat(path)
     identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if before is not None and before.identity == identity:
-        return before
-    return Sighting(identity, now_s)
+        return before, status.st_uid
+    return Sighting(identity, now_s), status.st_uid
 
 
 def _is_whole(path: Path) -> bool:
@@ -139,14 +159,32 @@ def _is_whole(path: Path) -> bool:
         os.close(fd)
 
 
-@contextlib.contextmanager
-def watch(layout: Layout, doorbell: Doorbell) -> Iterator[BaseObserver]:
-    """Ring the doorbell at changes in the inbox. Raises OSError where the system has no inotify left to give."""
-    observer = Observer()
-    observer.schedule(doorbell, str(layout.inbox), recursive=False)
-    observer.start()
-    try:
-        yield observer
-    finally:
-        observer.stop()
-        observer.join()
+class Watch:
+    """Rings the doorbell at changes in the inbox, as a context manager. Where the system has no inotify left to give, only the timer rings."""
+
+    def __init__(self, layout: Layout, doorbell: Doorbell, log: FilteringBoundLogger) -> None:
+        self._observer = Observer()
+        self._observer.schedule(doorbell, str(layout.inbox), recursive=False)
+        self._log = log
+        self._failed = False
+
+    def __enter__(self) -> Self:
+        try:
+            self._observer.start()
+        except OSError as error:
+            self._failed = True
+            advice = "Drops are found by the timer; raise fs.inotify.max_user_watches and max_user_instances."
+            self._log.warning("inbox_not_watched", error=str(error), advice=advice)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._failed:
+            self._observer.stop()
+            self._observer.join()
+
+    def is_alive(self) -> bool:
+        """False once it rings no more although it did: then watch anew."""
+        alive = self._failed or (self._observer.is_alive() and all(emitter.is_alive() for emitter in self._observer.emitters))
+        if not alive:
+            self._log.warning("inbox_watch_died", advice="It is started again; meanwhile drops are found by the timer.")
+        return alive

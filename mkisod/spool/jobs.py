@@ -15,12 +15,13 @@ from attrs import evolve, frozen
 from mkisod.errors import Code, Permanent
 from mkisod.job.lifecycle import Effect, Event, find_transition
 from mkisod.job.record import JobRecord, decode_record, encode_record, is_job_id
-from mkisod.job.request import PRIORITIES, Request, parse_request
+from mkisod.job.request import Request, parse_request
 from mkisod.job.status import State, Status
 from mkisod.spool.durable import Disk
 from mkisod.spool.layout import JobDirectory, Layout
 from mkisod.spool.objects import Objects
 from mkisod.spool.outbox import Outbox
+from mkisod.spool.trash import remove
 
 
 @frozen
@@ -43,13 +44,13 @@ MakeStatus = Callable[[JobRecord], Status]
 
 
 class Jobs:
-    """Used by several threads; each job is in the hands of one of them."""
+    """Used by several threads; each job is in the hands of one of them. `boot_id` is that of the running system."""
 
-    def __init__(self, layout: Layout, disk: Disk, outbox: Outbox) -> None:
+    def __init__(self, layout: Layout, disk: Disk, outbox: Outbox, *, boot_id: str) -> None:
         self._layout = layout
         self._disk = disk
         self._outbox = outbox
-        self._priorities: dict[str, str] = {}  # of what is queued, so that a job.json is read once and not at each choice
+        self._boot_id = boot_id
         self._lock_fd: int | None = None
 
     def lock(self) -> None:
@@ -88,19 +89,24 @@ class Jobs:
                     job = self._move(job, JobDirectory(self._layout.queued / job.id))
                 case Effect.MOVE_TO_ACTIVE:
                     job = self._move(job, JobDirectory(self._layout.active / job.id))
+                case Effect.MOVE_TO_DEFERRED:
+                    job = self._move(job, JobDirectory(self._layout.deferred / job.id))
                 case Effect.MOVE_TO_HELD:
                     job = self._move(job, JobDirectory(self._layout.held / job.id))
                 case Effect.REMOVE_DROP:
                     self._disk.remove_tree(job.directory.drop)
+                case Effect.DISCARD_UNTRUSTED:
+                    job = self._discard_untrusted(job)
                 case Effect.DISCARD_OBJECTS:
-                    self._disk.remove_tree(job.directory.objects)
-                    self._disk.remove_tree(job.directory.result)
+                    self._discard_objects(job)
+                case Effect.SYNC_OBJECTS:
+                    job = self._sync_objects(job)
                 case Effect.WRITE_STATUS:
                     self._outbox.write_status(make_status(job.record))
                 case Effect.REMOVE_SUPERSEDED:
-                    self._outbox.withdraw_superseded(job.directory, job.ticket, job.id)
+                    self._outbox.remove_results(job.ticket, keep=job.id)
                 case Effect.REMOVE_JOB:
-                    self._disk.remove_tree(job.directory.path)
+                    remove(self._layout, self._disk, job.directory.path)
         return job
 
     def _move(self, job: Job, target: JobDirectory) -> Job:
@@ -108,43 +114,53 @@ class Jobs:
             self._disk.move(job.directory.path, target.path)
         return evolve(job, directory=target)
 
-    def choose(self) -> Job | None:
-        """The queued job that is next: by priority, then by age. It stays queued; `advance` with TAKEN takes it."""
-        names = [name for name in os.listdir(self._layout.queued) if is_job_id(name)]
-        self._priorities = {name: self._priorities.get(name) or self._read_priority(name) for name in names}
-        for name in sorted(names, key=lambda name: (PRIORITIES.index(self._priorities[name]), name)):
-            try:
-                return self._load(JobDirectory(self._layout.queued / name))
-            except FileNotFoundError:  # another daemon was first
-                continue
-            except ValueError:
-                self.set_aside(JobDirectory(self._layout.queued / name))
-        return None
+    def _discard_untrusted(self, job: Job) -> Job:
+        """After a reboot a name proves nothing about what is in the file. What goes is gone before the record has the new boot id."""
+        record = job.record
+        if record.boot_id not in ("", self._boot_id) and not record.objects_synced:
+            self._discard_objects(job)
+        return evolve(job, record=evolve(record, boot_id=self._boot_id, objects_synced=False))
 
-    def _read_priority(self, name: str) -> str:
-        try:
-            priority = self._load(JobDirectory(self._layout.queued / name)).record.priority
-        except (FileNotFoundError, ValueError):
-            return PRIORITIES[-1]
-        return priority if priority in PRIORITIES else PRIORITIES[-1]
+    def _discard_objects(self, job: Job) -> None:
+        self._disk.remove_tree(job.directory.objects)
+        self._disk.remove_tree(job.directory.result)
+        self._disk.sync(job.directory.path)
+
+    def _sync_objects(self, job: Job) -> Job:
+        if job.directory.objects.is_dir():
+            self._disk.sync_tree(job.directory.objects)
+        return evolve(job, record=evolve(job.record, objects_synced=True))
 
     def list_active(self) -> Iterator[JobDirectory]:
         """What this instance has in hand: after a start, what a dead daemon left behind."""
         return (JobDirectory(self._layout.active / name) for name in sorted(os.listdir(self._layout.active)))
 
-    def list_queued(self) -> Iterator[JobDirectory]:
-        return (JobDirectory(self._layout.queued / name) for name in sorted(os.listdir(self._layout.queued)) if is_job_id(name))
+    def list_queued(self) -> list[JobDirectory]:
+        return self._list(JobDirectory(self._layout.queued))
 
-    def list_held(self) -> Iterator[JobDirectory]:
-        return (JobDirectory(self._layout.held / name) for name in sorted(os.listdir(self._layout.held)) if is_job_id(name))
+    def list_deferred(self) -> list[JobDirectory]:
+        return self._list(JobDirectory(self._layout.deferred))
 
-    def load(self, directory: JobDirectory) -> Job:
-        """Raises FileNotFoundError where the job is gone, ValueError where its record cannot be read."""
-        return self._load(directory)
+    def list_held(self) -> list[JobDirectory]:
+        return self._list(JobDirectory(self._layout.held))
 
     @staticmethod
-    def _load(directory: JobDirectory) -> Job:
+    def _list(directory: JobDirectory) -> list[JobDirectory]:
+        return [JobDirectory(directory.path / name) for name in sorted(os.listdir(directory.path)) if is_job_id(name)]
+
+    @staticmethod
+    def load(directory: JobDirectory) -> Job:
+        """Raises FileNotFoundError where the job is gone, ValueError where its record cannot be read."""
         return Job(decode_record(directory.record.read_bytes()), directory)
+
+    def find(self, job_id: str) -> Job | None:
+        """A job that nobody has in hand, by its id: queued, deferred or held."""
+        for place in (self._layout.queued, self._layout.deferred, self._layout.held):
+            try:
+                return self.load(JobDirectory(place / job_id))
+            except FileNotFoundError:
+                continue
+        return None
 
     @staticmethod
     def read_request(job: Job) -> Request:
@@ -159,6 +175,22 @@ class Jobs:
         self._disk.remove_tree(job.directory.result)
         self._disk.make_directory(job.directory.result)
 
+    def count_objects(self, job: Job) -> int:
+        """How many instances have been received."""
+        return sum(1 for _ in self.open_objects(job).list_paths()) if job.directory.objects.is_dir() else 0
+
+    def remove_drop(self, directory: JobDirectory) -> None:
+        """Remove what a death left between the claim and its end."""
+        self._disk.remove_tree(directory.drop)
+
+    def is_deferred(self, job: Job) -> bool:
+        """By where it is, whatever its record says."""
+        return job.directory.path.parent == self._layout.deferred
+
+    def is_held(self, job: Job) -> bool:
+        """By where it is, whatever its record says."""
+        return job.directory.path.parent == self._layout.held
+
     def set_aside(self, directory: JobDirectory) -> None:
         """Keep what cannot be read out of the way, for the operator."""
         target = self._layout.held / directory.path.name
@@ -167,4 +199,4 @@ class Jobs:
 
     def discard(self, directory: JobDirectory) -> None:
         """Remove what never became a job."""
-        self._disk.remove_tree(directory.path)
+        remove(self._layout, self._disk, directory.path)

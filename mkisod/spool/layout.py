@@ -3,7 +3,9 @@
     inbox/<ticket>.req                      dropped by a client
     work/active/<instance>/<job>/           in the hands of one daemon
     work/queued/<job>/                      waiting for a worker
+    work/deferred/<job>/                    failed; to be tried again at its time
     work/held/<job>/                        failed; kept for the operator
+    work/trash/                             on its way out; whatever is here may be removed
     outbox/<ticket>/status.json             what the client reads
     outbox/<ticket>/<job>/                  the result
 
@@ -46,6 +48,14 @@ class Layout:
     @property
     def queued(self) -> Path:
         return self.work / "queued"
+
+    @property
+    def deferred(self) -> Path:
+        return self.work / "deferred"
+
+    @property
+    def trash(self) -> Path:
+        return self.work / "trash"
 
     @property
     def held(self) -> Path:
@@ -94,10 +104,6 @@ class JobDirectory:
     def result(self) -> Path:
         return self.path / "result"
 
-    @property
-    def superseded(self) -> Path:
-        return self.path / "superseded"
-
 
 RESULT_RECORD = "result.json"  # in a result: its final status, so that the status can be written again
 
@@ -110,7 +116,7 @@ def make_directories(layout: Layout) -> None:
             if not path.is_dir():
                 path.mkdir()
                 path.chmod(mode)
-        for path in (layout.queued, layout.held, layout.active):
+        for path in (layout.queued, layout.deferred, layout.held, layout.trash, layout.active):
             path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Permanent(Code.SPOOL_UNUSABLE, f"The spool {layout.root} cannot be set up: {error.strerror} ({error.filename}).") from error
@@ -119,7 +125,7 @@ def make_directories(layout: Layout) -> None:
 
 def check_one_file_system(layout: Layout) -> None:
     """A rename is the only transition there is; between two file systems, or two mounts of one, it fails. Raises `Permanent`."""
-    for path in (layout.inbox, layout.queued, layout.held, layout.active, layout.outbox):
+    for path in (layout.inbox, layout.queued, layout.deferred, layout.held, layout.trash, layout.active, layout.outbox):
         if os.stat(path).st_dev != os.stat(layout.root).st_dev:
             message = f"{path} lies on another file system than {layout.root}, so nothing can be renamed between them."
             raise Permanent(Code.SPOOL_UNUSABLE, message)

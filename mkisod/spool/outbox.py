@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 from mkisod.job.record import is_job_id
+from mkisod.job.request import is_ticket
 from mkisod.job.status import Status, decode_status, encode_status
 from mkisod.spool.durable import Disk
 from mkisod.spool.layout import RESULT_RECORD, JobDirectory, Layout
+from mkisod.spool.trash import remove
 
 
 class Outbox:
@@ -45,13 +48,22 @@ class Outbox:
         """The final status in a published result."""
         return decode_status((self._layout.result(ticket, job) / RESULT_RECORD).read_bytes())
 
-    def withdraw_superseded(self, directory: JobDirectory, ticket: str, job: str) -> None:
-        """Take the results of earlier jobs of this ticket out of the outbox, into the job's directory, which is removed next."""
-        with contextlib.suppress(FileExistsError):
-            self._disk.make_directory(directory.superseded)
-        for name in sorted(os.listdir(self._layout.ticket(ticket))):
-            if is_job_id(name) and name != job:
-                self._disk.move(self._layout.result(ticket, name), directory.superseded / name)
+    def remove_results(self, ticket: str, *, keep: str | None = None) -> int:
+        """Take the results of this ticket out of the outbox, but for the job to keep; how many there were.
+
+        Each is renamed away before it is removed, so that nobody finds half of one.
+        """
+        names = [name for name in os.listdir(self._layout.ticket(ticket)) if is_job_id(name) and name != keep]
+        for name in names:
+            remove(self._layout, self._disk, self._layout.result(ticket, name))
+        return len(names)
+
+    def remove_ticket(self, ticket: str) -> None:
+        """Forget a ticket: its status, and what else is there."""
+        remove(self._layout, self._disk, self._layout.ticket(ticket))
+
+    def list_tickets(self) -> Iterator[str]:
+        return (entry.name for entry in os.scandir(self._layout.outbox) if entry.is_dir(follow_symlinks=False) and is_ticket(entry.name))
 
     def _make_ticket(self, ticket: str) -> None:
         with contextlib.suppress(FileExistsError):

@@ -16,7 +16,7 @@ def probe_spool(layout: Layout) -> str:
         return _probe_parent(layout.root)
     check_one_file_system(layout)
     disk = Disk()
-    places = [layout.inbox, layout.active, layout.queued, layout.held, layout.outbox]
+    places = [layout.inbox, layout.active, layout.queued, layout.deferred, layout.held, layout.outbox, layout.trash]
     name = f".probe-{os.getpid()}"
     at = places[0] / name
     try:

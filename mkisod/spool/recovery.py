@@ -6,29 +6,30 @@ journal to replay, since the directory a job is found in says what had been done
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import datetime
 
+from attrs import evolve
 from structlog.typing import FilteringBoundLogger
 
+from mkisod.job.crashes import note_death
 from mkisod.job.lifecycle import Event
 from mkisod.job.record import make_status
 from mkisod.job.status import State
 from mkisod.spool.claim import Claims
-from mkisod.spool.durable import Disk
-from mkisod.spool.jobs import Job, Jobs
+from mkisod.spool.jobs import Job, Jobs, MakeStatus
 from mkisod.spool.layout import JobDirectory
 from mkisod.spool.outbox import Outbox
 
+_PHASES = {State.RETRIEVING: 0, State.ASSEMBLING: 1, State.PUBLISHING: 2}
+
 
 class Recovery:
-    def __init__(
-        self, jobs: Jobs, outbox: Outbox, claims: Claims, disk: Disk, *, now: Callable[[], datetime], log: FilteringBoundLogger
-    ) -> None:
+    def __init__(self, jobs: Jobs, outbox: Outbox, claims: Claims, *, now: Callable[[], datetime], log: FilteringBoundLogger) -> None:
         self._jobs = jobs
         self._outbox = outbox
         self._claims = claims
-        self._disk = disk
         self._now = now
         self._log = log
 
@@ -39,12 +40,11 @@ class Recovery:
             elif (job := self._load(directory)) is not None:
                 self._recover(job)
         for directory in self._jobs.list_queued():
-            self._disk.remove_tree(directory.drop)
-            if (job := self._load(directory)) is not None:
-                self._reconcile(job)
-        for directory in self._jobs.list_held():
-            if (job := self._load(directory)) is not None:
-                self._reconcile(job)
+            self._jobs.remove_drop(directory)
+        for directories in (self._jobs.list_queued(), self._jobs.list_deferred(), self._jobs.list_held()):
+            for directory in directories:
+                if (job := self._load(directory)) is not None:
+                    self._reconcile(job)
 
     def _load(self, directory: JobDirectory) -> Job | None:
         """None where another daemon has taken it meanwhile, or where nobody can read it."""
@@ -59,26 +59,46 @@ class Recovery:
 
     def _recover(self, job: Job) -> None:
         """Go on with a job that a dead daemon had in hand."""
-        directory = job.directory
-        if directory.drop.is_symlink() or directory.drop.exists():
-            state = self._claims.resume(job).job.record.state
+        directory, record = job.directory, job.record
+        if os.path.lexists(directory.drop):
+            self._claims.resume(job)
         elif self._outbox.has_result(job.ticket, job.id):
             status = self._outbox.read_result(job.ticket, job.id)
-            state = self._jobs.advance(job, Event.PUBLISHED, lambda _: status).record.state
+            event = Event.PUBLISHED_PARTIAL if status.state is State.PARTIAL else Event.PUBLISHED
+            self._jobs.advance(evolve(job, record=evolve(record, state=State.PUBLISHING)), event, lambda _: status)
+        elif record.state is State.CANCELLED:
+            self._advance(job, Event.CANCELLED)
         elif not directory.request.exists():
             self._jobs.discard(directory)  # died before the drop was claimed
             return
         else:
-            accessions = self._jobs.read_request(job).accessions
-            state = self._jobs.advance(job, Event.RECOVERED, lambda record: make_status(record, self._now(), accessions)).record.state
-        self._log.info("job_recovered", ticket=job.ticket, job=job.id, state=state)
+            crashes = note_death(record.crashes, self._jobs.count_objects(job), _PHASES.get(record.state, 0))
+            self._advance(evolve(job, record=evolve(record, crashes=crashes, retry_at=None)), Event.RECOVERED)
+        self._log.info("job_recovered", ticket=job.ticket, job=job.id, found=record.state)
 
     def _reconcile(self, job: Job) -> None:
-        """Say in the status what the directory says, unless a later request of the ticket has taken its place."""
+        """Finish what the record says and the directory does not, and say in the status what is so, unless a later request of the ticket
+        has taken its place."""
         record = job.record
-        status = self._outbox.read_status(job.ticket)
-        if status is not None and (status.created > record.created or (status.job == job.id and status.state == record.state)):
-            return
-        accessions = () if record.state is State.FAILED else self._jobs.read_request(job).accessions
-        self._outbox.write_status(make_status(record, self._now(), accessions))
-        self._log.info("status_written_again", ticket=job.ticket, job=job.id, state=record.state)
+        if record.state is State.CANCELLED:
+            self._advance(job, Event.CANCELLED)
+        elif record.state is State.QUEUED and self._jobs.is_deferred(job):
+            self._advance(job, Event.DUE)
+        elif record.state is State.QUEUED and self._jobs.is_held(job):
+            self._advance(job, Event.RELEASED)
+        else:
+            status = self._outbox.read_status(job.ticket)
+            if status is not None and (status.created > record.created or (status.job == job.id and status.state == record.state)):
+                return
+            self._outbox.write_status(self._describe(job)(record))
+            self._log.info("status_written_again", ticket=job.ticket, job=job.id, state=record.state)
+
+    def _advance(self, job: Job, event: Event) -> None:
+        self._jobs.advance(job, event, self._describe(job))
+
+    def _describe(self, job: Job) -> MakeStatus:
+        """Reads the request now: when the status is written, the job may have moved."""
+        was_refused = os.path.lexists(job.directory.drop)
+        accessions = () if was_refused else self._jobs.read_request(job).accessions
+        previous = self._outbox.read_status(job.ticket)
+        return lambda record: make_status(record, self._now(), accessions, previous)

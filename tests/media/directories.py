@@ -15,7 +15,7 @@ _LINKS = {0x00041400, 0x00041420}
 
 
 def build_with_dcmmkdir(tree: Path, dicomdir: Path, *options: str) -> Dataset:
-    """The DICOMDIR that dcmmkdir makes of the files of `tree`, written to `dicomdir`. AssertionError with its words where it refuses one."""
+    """The DICOMDIR that dcmmkdir makes of the files of `tree`, written to `dicomdir`. Fails with its words where it refuses one."""
     # Without -a it leaves out what it refuses and ends with status 0; without +D it takes the DICOMDIR of the tree for its own.
     command = [require("dcmmkdir"), "-a", *options, "+r", "+id", str(tree), "+D", str(dicomdir), "DICOM"]
     done = subprocess.run(command, check=False, timeout=_DEADLINE_S, capture_output=True, encoding="utf-8", errors="replace")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Thread
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, StoragePresentationContexts, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.transport import ThreadedAssociationServer
 
 from mkisod.demo.pacs import DemoPacs
 
@@ -36,7 +38,6 @@ class Sink:
     associations: int = 0
     received: list[Received] = field(default_factory=list)
     statuses: dict[str, int] = field(default_factory=dict)
-    before_answer: Callable[[], object] = int
 
     @property
     def uids(self) -> list[str]:
@@ -84,7 +85,6 @@ def sink(pacs: DemoPacs, ae_title: str = "SINK") -> Iterator[Sink]:
                 str(event.dataset.StudyInstanceUID),
             )
         )
-        collected.before_answer()
         return collected.statuses.get(str(request.AffectedSOPInstanceUID), 0)
 
     def establish(_event: evt.Event) -> None:
@@ -93,14 +93,17 @@ def sink(pacs: DemoPacs, ae_title: str = "SINK") -> Iterator[Sink]:
     ae = AE(ae_title)
     ae.supported_contexts = StoragePresentationContexts
     handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, store), (evt.EVT_ESTABLISHED, establish)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    assert server is not None
+    server = ae.make_server(("127.0.0.1", 0), evt_handlers=handlers, server_class=ThreadedAssociationServer)
+    serving = Thread(target=server.serve_forever, args=(0.01,))  # start_server would look for its end twice a second
+    serving.start()
+    ae._servers.append(server)
     collected.port = server.server_address[1]
     pacs.add_destination(ae_title, "127.0.0.1", collected.port)
     try:
         yield collected
     finally:
         ae.shutdown()
+        serving.join()
 
 
 @contextmanager

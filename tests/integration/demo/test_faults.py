@@ -230,24 +230,24 @@ def test_send_twice(pacs: DemoPacs, study_uid: str, uids: list[str]) -> None:
 
 
 def test_after_final(pacs: DemoPacs, study_uid: str, uids: list[str]) -> None:
-    pacs.faults = Faults(after_final=True)
-    first_came, may_go_on = threading.Event(), threading.Event()
+    pacs.faults = Faults(after_final=True, stall_after=2)
     with sink(pacs) as received:
-
-        def hold() -> int:
-            first_came.set()
-            assert may_go_on.wait(30)
-            return 0
-
-        received.before_answer = hold
-        answer = move_study(pacs, study_uid)  # it returns, although the first instance is not answered yet
+        answer = move_study(pacs, study_uid)
         assert (len(answer.statuses), answer.final, answer.counters) == (1, 0, (None, 7, 0, 0))
+        wait_for(lambda: len(received.uids) == 2, 30, "two instances")
         assert not pacs.moves
-        may_go_on.set()
+        pacs.faults = Faults()
         wait_for(lambda: pacs.moves, 30, "the end of the move")
-        assert first_came.is_set()
     assert received.uids == uids
     assert (pacs.moves[-1].sent_uids, pacs.moves[-1].dimse_status) == (tuple(uids), 0)
+
+
+def test_what_comes_after_the_final_response_ends_with_the_pacs(pacs: DemoPacs, study_uid: str) -> None:
+    pacs.faults = Faults(after_final=True, pause_s=3600)
+    with sink(pacs) as received:
+        assert move_study(pacs, study_uid).final == 0
+        pacs.stop()
+    assert not received.received
 
 
 def test_no_pending(pacs: DemoPacs, study_uid: str, uids: list[str]) -> None:

@@ -16,20 +16,29 @@ from tests.daemon import ROOT, Daemon, Status, running_daemon
 from tests.processes import HOST, free_port
 
 AE_TITLE = "CDRECORD"
-NOBODYS_PORT = 9  # discard: in a configuration that nothing is asked through
 
 Address = tuple[str, int]
 
 
-def make_config(spool: Path, port: int, pacs: Mapping[str, Address], *, workers: int = 2, pacs_keys: str = "", more: str = "") -> str:
-    """A mkisod.toml. `pacs`: name, which is its AE title too, to host and port; `pacs_keys` goes into each of its tables."""
+# Settings of every archive here, unless a test has others.
+PACS_KEYS = {"first_arrival_s": 10, "grace_s": 0.5}
+
+# A failure that may go away by itself can be tried again later: then the request isn't finished, and its status says the same.
+NOT_DONE = ("failed", "deferred")
+
+
+def make_config(spool: Path, port: int, pacs: Mapping[str, Address], *, workers: int = 2, pacs_keys: Mapping[str, object] | None = None) -> str:
+    """A mkisod.toml. `pacs`: name, which is its AE title too, to host and port; `pacs_keys` goes into each of its tables.
+
+    `settle_s` is long: what is renamed into place, or ends in @end, is taken at once, and nothing here waits for it.
+    """
+    keys = "".join(f"{key} = {value}\n" for key, value in (PACS_KEYS | dict(pacs_keys or {})).items())
     tables = "".join(
-        f'[pacs.{name}]\nhost = "{host}"\nport = {number}\nae_title = "{name}"\nfirst_arrival_s = 10\ngrace_s = 0.5\n{pacs_keys}\n'
-        for name, (host, number) in pacs.items()
+        f'[pacs.{name}]\nhost = "{host}"\nport = {number}\nae_title = "{name}"\n{keys}\n' for name, (host, number) in pacs.items()
     )
     return (
-        f'[spool]\ndir = "{spool}"\nmin_free_mib = 0\n\n[receiver]\nhost = "{HOST}"\nport = {port}\n\n'
-        f"{tables}\n[jobs]\nworkers = {workers}\n\n{more}"
+        f'[spool]\ndir = "{spool}"\nmin_free_mib = 0\nsettle_s = 600\n\n[receiver]\nhost = "{HOST}"\nport = {port}\n\n'
+        f"{tables}[jobs]\nworkers = {workers}\n"
     )
 
 
@@ -59,7 +68,9 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path, pacs: Mapping[str, Address], *, port: int | None = None, workers: int = 2, pacs_keys: str = "") -> Iterator[Site]:
+def running_site(
+    folder: Path, pacs: Mapping[str, Address], *, port: int | None = None, workers: int = 2, pacs_keys: Mapping[str, object] | None = None
+) -> Iterator[Site]:
     """A daemon with its spool in `folder`, from READY to SIGTERM. A second one in the same folder finds the spool of the first."""
     port = port or free_port()
     spool = folder / "spool"

@@ -1,0 +1,166 @@
+"""Makes one volume: the tree with its DICOMDIR and pages, the image and the archive of the same tree, and checks all of it.
+
+The tree is made of hard links to the objects. It is what the image and the archive are made of, so where it was not asked for it is
+there all the same, and goes at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from attrs import frozen
+
+from mkisod.errors import Code, Permanent
+from mkisod.media.archive import write_archive
+from mkisod.media.dicomdir import encode_dicomdir
+from mkisod.media.hierarchy import Hierarchy
+from mkisod.media.iso import SECTOR_BYTES, is_iso_name, write_image
+from mkisod.media.pages import PageFacts, render_index, render_readme
+from mkisod.media.sums import compute_digest
+from mkisod.media.verify import Fault, compare_trees, verify_path
+
+# Names that the tree has itself, or that a reader would start by itself (PS3.15, and the advice against it in IHE PDI).
+_TAKEN_NAMES = frozenset({"DICOMDIR", "DICOM", "README.TXT", "INDEX.HTM", "AUTORUN.INF"})
+
+
+@frozen
+class FileSetOrder:
+    """One volume as it is to be made."""
+
+    file_set_id: str
+    file_set_uid: str
+    created: datetime
+    output: frozenset[str]
+    capacity_bytes: int | None
+    extras: Path | None
+    institution: str
+    contact: str
+    disclaimer: str
+    creator: str
+    missing: tuple[str, ...]
+    volume_names: tuple[str, ...]
+
+
+@frozen
+class Volume:
+    """One file-set as published. Names are relative to the directory of the result; those not asked for are None.
+
+    `sha256` and `size_bytes` are the image's, else the archive's, else None.
+    """
+
+    file_set_id: str
+    directory: str | None
+    image: str | None
+    archive: str | None
+    sha256: str | None
+    size_bytes: int | None
+    instances: int
+    profile: str | None
+
+
+def make_file_set(order: FileSetOrder, hierarchy: Hierarchy, directory: Path, report_progress: Callable[[int, int], None]) -> Volume:
+    """Makes one volume in `directory`. Raises `Permanent(INTERNAL)` where it does not stand its own check, OSError."""
+    tree = directory / order.file_set_id
+    files = _make_tree(order, hierarchy, tree)
+    _refuse_faults(verify_path(tree))
+    image = archive = None
+    if "iso" in order.output:
+        image = directory / f"{order.file_set_id}.ISO"
+        write_image(image, order.file_set_id, files, order.created, report_progress)
+        _refuse_faults(compare_trees(image, tree))
+        if order.capacity_bytes is not None and image.stat().st_size > order.capacity_bytes:
+            raise Permanent(Code.INTERNAL, f"The image has {image.stat().st_size} bytes; the medium takes {order.capacity_bytes}.")
+    if "zip" in order.output:
+        archive = directory / f"{order.file_set_id}.ZIP"
+        write_archive(archive, files, order.created, report_progress)
+        _refuse_faults(compare_trees(archive, tree))
+    if "dir" not in order.output:
+        shutil.rmtree(tree)
+    packed = image or archive
+    return Volume(
+        file_set_id=order.file_set_id,
+        directory=tree.name if "dir" in order.output else None,
+        image=image.name if image else None,
+        archive=archive.name if archive else None,
+        sha256=compute_digest(packed) if packed else None,
+        size_bytes=packed.stat().st_size if packed else None,
+        instances=len(hierarchy.files),
+        profile=None,
+    )
+
+
+def _make_tree(order: FileSetOrder, hierarchy: Hierarchy, tree: Path) -> list[tuple[str, Path]]:
+    """The files of the tree: path in the file-set, and where it lies."""
+    tree.mkdir()
+    facts = PageFacts(
+        file_set_id=order.file_set_id,
+        created=order.created,
+        institution=order.institution,
+        contact=order.contact,
+        disclaimer=order.disclaimer,
+        creator=order.creator,
+        missing=order.missing,
+        volume_names=order.volume_names,
+        extras=tuple(sorted(path.name for path in order.extras.iterdir())) if order.extras else (),
+        hierarchy=hierarchy,
+    )
+    pages = {
+        "DICOMDIR": encode_dicomdir(order.file_set_id, order.file_set_uid, hierarchy.roots),
+        "INDEX.HTM": render_index(facts),
+        "README.TXT": render_readme(facts),
+    }
+    for name, content in pages.items():
+        (tree / name).write_bytes(content)
+    files = [(name, tree / name) for name in pages]
+    folder = None
+    for placed in hierarchy.files:
+        name = placed.file_id.replace("\\", "/")
+        target = tree / name
+        if target.parent != folder:
+            folder = target.parent
+            folder.mkdir(parents=True, exist_ok=True)
+        os.link(placed.instance.path, target)
+        files.append((name, target))
+    if order.extras is not None:
+        for source in list_extras(order.extras):
+            name = source.relative_to(order.extras).as_posix()
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, tree / name)
+            files.append((name, tree / name))
+    return files
+
+
+def list_extras(extras: Path) -> list[Path]:
+    """The files of a folder of extras, links left out.
+
+    Raises `Permanent(CONFIGURATION_INVALID)` where one has a name that the disc needs itself, or that ISO 9660 level 1 does not have.
+    """
+    files = sorted(path for path in extras.rglob("*") if path.is_file() and not path.is_symlink())
+    taken = sorted({name for file in files if (name := file.relative_to(extras).parts[0]).upper() in _TAKEN_NAMES})
+    if taken:
+        raise Permanent(Code.CONFIGURATION_INVALID, f"The folder of extras may not hold {', '.join(taken)}: the disc has it itself.")
+    illegal = [name for file in files if not is_iso_name(name := file.relative_to(extras).as_posix())]
+    if illegal:
+        raise Permanent(
+            Code.CONFIGURATION_INVALID,
+            f"The folder of extras holds {illegal[0]}; names on a disc have 8 characters A-Z, 0-9, _ and an extension of 3 (PS3.12 F).",
+        )
+    return files
+
+
+def measure_extras(extras: Path | None) -> int:
+    """Bytes that the extras take on a volume, in whole sectors, with a directory entry each."""
+    if extras is None:
+        return 0
+    return sum((path.stat().st_size // SECTOR_BYTES + 2) * SECTOR_BYTES for path in list_extras(extras))
+
+
+def _refuse_faults(faults: tuple[Fault, ...]) -> None:
+    """A disc that does not stand its own check is a defect of ours, and is never published."""
+    if faults:
+        shown = "; ".join(str(fault) for fault in faults[:5])
+        raise Permanent(Code.INTERNAL, f"The finished disc did not pass its check, with {len(faults)} faults: {shown}.")
