@@ -1,0 +1,1 @@
+"""mkisod: hands patients their studies on a disc."""

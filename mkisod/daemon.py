@@ -20,11 +20,12 @@ from types import FrameType
 from structlog.typing import FilteringBoundLogger
 
 from mkisod.config.settings import Config
+from mkisod.errors import Code, Permanent
 from mkisod.job.request import Request, check_names, check_supported
 from mkisod.pacs.expectations import Expectations
 from mkisod.pacs.receiver import Receiver
 from mkisod.pacs.settings import ReceiverSettings, TlsSettings
-from mkisod.spool.durable import WaitingDisk
+from mkisod.spool.durable import Disk, WaitingDisk
 from mkisod.spool.inbox import Doorbell, Watch
 from mkisod.spool.layout import Layout, make_directories
 from mkisod.spool.spool import Host, open_spool
@@ -54,6 +55,32 @@ def make_receiver_settings(config: Config) -> ReceiverSettings:
     )
 
 
+def check_request(config: Config, request: Request) -> None:
+    """Raises `Permanent` for a request that this configuration or this version cannot carry out."""
+    check_names(request, pacs_names=tuple(config.pacs))
+    check_supported(request)
+
+
+def recover_instance(config: Config, instance: str, log: FilteringBoundLogger) -> None:
+    """Give the jobs of a dead daemon back to the queue. Raises `Permanent` (`instance_in_use`) where it lives."""
+    layout = Layout(Path(config.spool.dir), instance)
+    if not layout.active.is_dir():
+        raise Permanent(Code.USAGE, f"There is no instance {instance} in the spool.", "mkisod queue shows the instances that have jobs.")
+    spool = open_spool(
+        layout,
+        Disk(),
+        config.spool,
+        Host(utc_now, time.monotonic, os.urandom, read_boot_id(), log),
+        check_request=partial(check_request, config),
+        cancel_active=lambda _: False,
+        report_queued=lambda: None,
+        is_stopping=lambda: False,
+    )
+    spool.jobs.lock()
+    spool.recovery.run()
+    spool.jobs.unlock()
+
+
 class Daemon:
     def __init__(self, config: Config, log: FilteringBoundLogger, notify: Notify) -> None:
         self._config = config
@@ -72,7 +99,7 @@ class Daemon:
             WaitingDisk(self._wait_for_room),
             config.spool,
             host,
-            check_request=self._check_request,
+            check_request=partial(check_request, config),
             cancel_active=self._cancel_active,
             report_queued=self._report_queued,
             is_stopping=self._stopping.is_set,
@@ -137,10 +164,6 @@ class Daemon:
         self._receiver.failed.wait()
         if not self._stopping.is_set():
             raise RuntimeError("the receiver accepts no connections any more")
-
-    def _check_request(self, request: Request) -> None:
-        check_names(request, pacs_names=tuple(self._config.pacs))
-        check_supported(request)
 
     def _wait_for_room(self) -> bool:
         """The disk is full in the middle of a step. False: the daemon stops, and the next start goes on from here."""

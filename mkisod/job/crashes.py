@@ -1,4 +1,4 @@
-"""Deaths of the daemon, counted for each job, so that a poisonous job never loops and an innocent one is never held for its neighbour's sake.
+"""Deaths of the daemon, counted for each job: a poisonous job never loops, an innocent one is never held for its neighbour's sake.
 
 Pure. A death counts against a job that was in hand and had made no progress: no new object, no later phase. From the second on the job runs
 alone; only deaths while alone count towards `MOST_LONE_CRASHES`, at which it is held. The numbers are written before the work, as if the

@@ -83,7 +83,7 @@ TRANSITIONS: dict[tuple[State | None, Event], Transition] = {
     ),
     (None, Event.REFUSED): Transition(State.FAILED, _keep(Effect.MOVE_TO_HELD)),
     (State.QUEUED, Event.TAKEN): Transition(State.RETRIEVING, (Effect.MOVE_TO_ACTIVE, Effect.DISCARD_UNTRUSTED, *_IN_PLACE)),
-    (State.QUEUED, Event.FAILED): Transition(State.FAILED, _keep(Effect.MOVE_TO_HELD)),
+    (State.QUEUED, Event.FAILED): Transition(State.FAILED, (Effect.MOVE_TO_ACTIVE, *_keep(Effect.MOVE_TO_HELD))),
     (State.RETRIEVING, Event.RETRIEVED): Transition(State.ASSEMBLING, _IN_PLACE),
     (State.ASSEMBLING, Event.ASSEMBLED): Transition(State.PUBLISHING, _IN_PLACE),
     (State.PUBLISHING, Event.PUBLISHED): Transition(State.DONE, _PUBLISHED),

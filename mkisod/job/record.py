@@ -20,7 +20,7 @@ from mkisod.job.retry import History
 from mkisod.job.status import AccessionStatus, State, Status, format_time
 
 VERSION = 1
-_JOB_ID = re.compile(r"\d{8}T\d{6}Z-[a-z0-9]{6}")
+_JOB_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9]{6}")
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
@@ -50,7 +50,7 @@ class JobRecord:
     problem: Problem | None = None
     retry_at: datetime | None = None
     history: History = Factory(lambda self: History(begun=self.created), takes_self=True)
-    crashes: Crashes = Crashes()
+    crashes: Crashes = Factory(Crashes)
     boot_id: str = ""
     objects_synced: bool = False
     allow_partial: bool = False  # the client said so afterwards (.publish)
@@ -95,6 +95,9 @@ def encode_record(record: JobRecord) -> bytes:
 def decode_record(data: bytes) -> JobRecord:
     """Raises ValueError where the bytes are no record of this version."""
     try:
-        return _CONVERTER.structure(json.loads(data), JobRecord)
+        record = _CONVERTER.structure(json.loads(data), JobRecord)
     except (ValueError, TypeError, KeyError, cattrs.BaseValidationError) as error:
         raise ValueError(f"no job record of version {VERSION}: {error}") from error
+    if record.version != VERSION:
+        raise ValueError(f"no job record of version {VERSION}: it is of version {record.version}")
+    return record

@@ -155,6 +155,9 @@ def encode_status(status: Status) -> bytes:
 def decode_status(data: bytes) -> Status:
     """The status in the bytes of status.json. Raises ValueError where it is none of this version."""
     try:
-        return _CONVERTER.structure(json.loads(data), Status)
+        status = _CONVERTER.structure(json.loads(data), Status)
     except (ValueError, TypeError, KeyError, cattrs.BaseValidationError) as error:
         raise ValueError(f"no status of version {VERSION}: {error}") from error
+    if status.version != VERSION:
+        raise ValueError(f"no status of version {VERSION}: it is of version {status.version}")
+    return status

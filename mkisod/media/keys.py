@@ -44,6 +44,12 @@ def _keys(*rows: str, functional_groups: str = "") -> tuple[Key, ...]:
 # PS3.3 Table 10-12, Content Identification Macro.
 _CONTENT_IDENTIFICATION = ("1 InstanceNumber ContentLabel", "2 ContentDescription ContentCreatorName")
 _CONTENT_MOMENT = "1 ContentDate ContentTime"
+# PS3.11 D.3.3.1, H.3.3.1 and J.3.3.1.
+_OF_IMAGES = (
+    "1C ReferencedImageSequence CalibrationImage LossyImageCompressionRatio FrameOfReferenceUID SynchronizationFrameOfReferenceUID"
+    " AcquisitionTimeSynchronized AcquisitionDateTime ImagePositionPatient ImageOrientationPatient PixelSpacing"
+)
+_IN_FUNCTIONAL_GROUPS = "ImagePositionPatient ImageOrientationPatient PixelSpacing"
 
 KEYS: Mapping[str, tuple[Key, ...]] = {
     "PATIENT": _keys("1 PatientID", "2 PatientName", "1C PatientBirthDate PatientSex"),
@@ -54,10 +60,9 @@ KEYS: Mapping[str, tuple[Key, ...]] = {
     ),
     "IMAGE": _keys(
         "1 InstanceNumber",
-        "1C ImageType ReferencedImageSequence Rows Columns CalibrationImage LossyImageCompressionRatio FrameOfReferenceUID",
-        "1C SynchronizationFrameOfReferenceUID NumberOfFrames AcquisitionTimeSynchronized AcquisitionDateTime",
-        "1C ImagePositionPatient ImageOrientationPatient PixelSpacing",
-        functional_groups="ImagePositionPatient ImageOrientationPatient PixelSpacing",
+        "1C ImageType Rows Columns NumberOfFrames",
+        _OF_IMAGES,
+        functional_groups=_IN_FUNCTIONAL_GROUPS,
     ),
     "RT DOSE": _keys("1 InstanceNumber DoseSummationType", "1C DoseComment"),
     "RT STRUCTURE SET": _keys("1 InstanceNumber StructureSetLabel", "2 StructureSetDate StructureSetTime"),
@@ -76,7 +81,9 @@ KEYS: Mapping[str, tuple[Key, ...]] = {
     "SPECTROSCOPY": _keys(
         "1 ImageType InstanceNumber NumberOfFrames Rows Columns DataPointRows DataPointColumns",
         _CONTENT_MOMENT,
-        "1C ReferencedImageEvidenceSequence ReferencedImageSequence FrameOfReferenceUID",
+        "1C ReferencedImageEvidenceSequence",
+        _OF_IMAGES,
+        functional_groups=_IN_FUNCTIONAL_GROUPS,
     ),
     "RAW DATA": _keys(_CONTENT_MOMENT, "2 InstanceNumber"),
     "REGISTRATION": _keys(_CONTENT_MOMENT, *_CONTENT_IDENTIFICATION),

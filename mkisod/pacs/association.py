@@ -150,6 +150,7 @@ class Association:
             send=self._wire.send,
             log=self._log,
         )
+        self._wire.before_reuse = self._messages.flush
         self._wire.limit_idle(self._around.settings.idle_timeout_s)
         self._wire.send(
             pdu.encode_associate_accept(

@@ -1,7 +1,7 @@
 """One instance on its way in: from the first fragment of its data set to the DIMSE status of its C-STORE response.
 
 Owns the `Arrival` it is given, and ends it exactly once, whatever happens. Nothing is written before the identifying attributes were
-read and admitted; then every fragment goes straight from the receive buffer to the file. A failure (refused, contradictory, no room) is
+read and admitted; then every fragment goes from the receive buffer to the file, as many at once as are there. A failure (refused, contradictory, no room) is
 remembered, the rest of the data set is read and thrown away, and `finish` tells it: the association goes on. Memory: the head of a data
 set whose identifying attributes do not lie within its first bytes, up to `header.LIMIT_BYTES`; nothing else is held.
 """
@@ -17,6 +17,9 @@ from mkisod.pacs.command import Command
 from mkisod.pacs.header import LIMIT_BYTES, scan_header
 from mkisod.pacs.part10 import encode_file_meta
 from mkisod.pacs.reception import DATA_SET_MISMATCH, OUT_OF_RESOURCES, SUCCESS, Arrival, Header, Offer, Reception, Refusal
+
+
+_MOST_PIECES = 1000  # below IOV_MAX of Linux, 1024
 
 
 @frozen
@@ -39,6 +42,7 @@ class IncomingInstance:
         self._head: bytearray | None = None  # what came before the header was complete, where the first fragment did not hold all of it
         self._next_scan_bytes = 0
         self._arrival: Arrival | None = None
+        self._pieces: list[bytes | bytearray | memoryview] = []  # to be written: views into the receive buffer, so not for long
         self._size_bytes = 0  # of the file, so far
         self._refusal: Refusal | None = None
 
@@ -49,12 +53,26 @@ class IncomingInstance:
         if self._arrival is None:
             self._collect_head(fragment)
         else:
-            self._write_file(self._arrival, fragment)
+            self._pieces.append(fragment)
+            if len(self._pieces) == _MOST_PIECES:
+                self.flush()
+
+    def flush(self) -> None:
+        """Writes what has gathered: many small fragments cost one system call."""
+        pieces, self._pieces = self._pieces, []
+        if self._arrival is None or not pieces:
+            return
+        try:
+            self._size_bytes += _write_file(self._arrival.fd, pieces, self._size_bytes)
+        except OSError as error:
+            self._refuse_for(error)
+            self.abandon()
 
     def finish(self) -> tuple[int, str]:
         """The data set is over. DIMSE status and Error Comment of the response."""
         if self._refusal is None and self._arrival is None:
             self._admit(self._head or b"", whole=True)
+        self.flush()
         if self._refusal is None and self._arrival is not None:
             arrival, self._arrival = self._arrival, None
             try:
@@ -75,7 +93,7 @@ class IncomingInstance:
 
     def abandon(self) -> None:
         """The rest will not come, or nobody wants it any more."""
-        self._head = None
+        self._head, self._pieces = None, []
         arrival, self._arrival = self._arrival, None
         if arrival is not None:
             arrival.abort()
@@ -112,7 +130,7 @@ class IncomingInstance:
             meta = encode_file_meta(
                 command.sop_class_uid, command.sop_instance_uid, self._transfer_syntax_uid, self._origin.calling_ae_title
             )
-            self._write_file(self._arrival, meta, head)
+            self._pieces = [meta, head]
         return True
 
     def _make_offer(self, header: Header) -> Offer:
@@ -127,25 +145,18 @@ class IncomingInstance:
             move_originator_message_id=self._command.move_originator_message_id,
         )
 
-    def _write_file(self, arrival: Arrival, *pieces: bytes | bytearray | memoryview) -> None:
-        fd = arrival.fd
-        size = sum(map(len, pieces))
-        if fd is None:
-            self._size_bytes += size
-            return
-        try:
-            written = os.pwritev(fd, pieces, self._size_bytes)
-            if written < size:  # a disk that fills takes a part first
-                rest = memoryview(b"".join(pieces))
-                while written < size:
-                    written += os.pwrite(fd, rest[written:], self._size_bytes + written)
-            self._size_bytes += size
-        except OSError as error:
-            self._refuse_for(error)
-            self.abandon()
-
     def _refuse_for(self, error: OSError) -> None:
         """What the operating system denies is a lack of ours, never a fault of the instance: A7xxH, not CxxxH (PS3.4 Table B.2-1)."""
         reason = os.strerror(error.errno) if error.errno else "I/O error"
         self._log.error("instance_not_written", sop_instance_uid=self._command.sop_instance_uid, error=reason)
         self._refusal = Refusal(OUT_OF_RESOURCES, f"cannot store: {reason}")
+
+
+def _write_file(fd: int | None, pieces: list[bytes | bytearray | memoryview], offset: int) -> int:
+    """Returns how many bytes there are, whether or not somebody wants them."""
+    size = sum(map(len, pieces))
+    if fd is not None and (written := os.pwritev(fd, pieces, offset)) < size:
+        rest = memoryview(b"".join(pieces))  # a disk that fills takes a part first
+        while written < size:
+            written += os.pwrite(fd, rest[written:], offset + written)
+    return size

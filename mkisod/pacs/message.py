@@ -75,6 +75,11 @@ class MessageReceiver:
         else:
             self._end_message(self._command)
 
+    def flush(self) -> None:
+        """The pieces that `write` was given are about to be overwritten."""
+        if self._instance is not None:
+            self._instance.flush()
+
     def abandon(self) -> None:
         """The association is over. What was half received goes."""
         instance, self._instance = self._instance, None

@@ -1,7 +1,7 @@
 """One connection as a stream of bytes in one reused buffer.
 
 Owns the socket of an association and the buffer it is read into. What is read is handed out as views into that buffer: they are valid
-until the next call. Where nothing is there it sleeps in the kernel until something comes, a limit passes, or our own side interrupts;
+until it is filled anew, before which `before_reuse` is called. Where nothing is there it sleeps in the kernel until something comes, a limit passes, or our own side interrupts;
 nothing wakes it otherwise. A connection that ends raises `ConnectionEnded`, a limit that passes TimeoutError, an interruption
 `Interrupted`.
 """
@@ -30,6 +30,10 @@ class Interrupted(Exception):
     """Our own side wants the association to end."""
 
 
+def _nothing_held() -> None:
+    """No view is kept beyond the call that gave it."""
+
+
 class Wire:
     """Used by the thread of its association; `interrupt` and `cut` by any."""
 
@@ -43,6 +47,7 @@ class Wire:
         self._idle_s = 0.0
         self._interrupted = False
         self._interrupt_fd = interrupt_fd
+        self.before_reuse: Callable[[], None] = _nothing_held  # whoever keeps views is done with them when this returns
         self._poll = select.poll()
         self._poll.register(interrupt_fd, select.POLLIN)
 
@@ -120,6 +125,7 @@ class Wire:
         self._sock.close()
 
     def _fill(self) -> None:
+        self.before_reuse()
         if self._start == self._end:
             self._start = self._end = 0
         elif self._end == BUFFER_BYTES:

@@ -46,8 +46,9 @@ class Leave(StrEnum):
 
 @frozen
 class Found:
-    """What a scan found: tickets that can be claimed, control files, names that are not for us, and when to look again for what is being
-    written (seconds from now)."""
+    """What a scan found: tickets to claim, control files, names that are not for us, and in how many seconds to look again for what is
+    being written.
+    """
 
     ready: tuple[str, ...]
     controls: tuple[ControlFile, ...]
@@ -160,7 +161,7 @@ def _is_whole(path: Path) -> bool:
 
 
 class Watch:
-    """Rings the doorbell at changes in the inbox, as a context manager. Where the system has no inotify left to give, only the timer rings."""
+    """Rings the doorbell at changes in the inbox, as a context manager. Where the system has no inotify left, only the timer rings."""
 
     def __init__(self, layout: Layout, doorbell: Doorbell, log: FilteringBoundLogger) -> None:
         self._observer = Observer()

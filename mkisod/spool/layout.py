@@ -65,6 +65,23 @@ class Layout:
     def active(self) -> Path:
         return self.work / "active" / self.instance
 
+    @property
+    def waiting_places(self) -> tuple[Path, ...]:
+        """Where jobs stand that nobody has in hand."""
+        return (self.queued, self.deferred, self.held)
+
+    def list_active(self) -> list[Path]:
+        """What every instance has in hand."""
+        return sorted(path for path in (self.work / "active").iterdir() if path.is_dir())
+
+    def list_places(self) -> list[tuple[str, Path]]:
+        """Every directory of jobs, by the name that a person knows it by; those in hand first."""
+        return [(f"active/{path.name}", path) for path in self.list_active()] + [(path.name, path) for path in self.waiting_places]
+
+    @staticmethod
+    def job(place: Path, job: str) -> JobDirectory:
+        return JobDirectory(place / job)
+
     def drop(self, ticket: str) -> Path:
         return self.inbox / (ticket + REQUEST_SUFFIX)
 

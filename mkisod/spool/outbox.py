@@ -38,7 +38,7 @@ class Outbox:
         return self._layout.result(ticket, job).is_dir()
 
     def publish(self, directory: JobDirectory, status: Status) -> None:
-        """Put the job's result under `outbox/<ticket>/<job>`, its final status inside: a crash before the status is written loses nothing."""
+        """Put the job's result under `outbox/<ticket>/<job>`, its final status inside: a crash before the status loses nothing."""
         self._disk.write(directory.result / RESULT_RECORD, encode_status(status))
         self._disk.sync_tree(directory.result)
         self._make_ticket(status.ticket)

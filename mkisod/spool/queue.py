@@ -1,7 +1,7 @@
 """Which job is next: of those that wait for a worker, and of those that wait for their time.
 
-Reads `work/queued/` and `work/deferred/`, whose names are the truth. Of each job one small file is read once, when its name is first seen or
-its directory has changed since; a choice costs a listing, not an opening of everything that waits.
+Reads `work/queued/` and `work/deferred/`, whose names are the truth. Of each job one small file is read once, when its name is first seen
+or its directory has changed since; a choice costs a listing, not an opening of everything that waits.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Recovery:
         except FileNotFoundError:
             pass
         except ValueError as error:
-            self._log.error("job_unreadable", directory=str(directory.path), error=str(error))  # noqa: TRY400 - no defect of ours
+            self._log.error("job_unreadable", directory=str(directory.path), error=str(error))
             self._jobs.set_aside(directory)
         return None
 
@@ -77,8 +77,10 @@ class Recovery:
         self._log.info("job_recovered", ticket=job.ticket, job=job.id, found=record.state)
 
     def _reconcile(self, job: Job) -> None:
-        """Finish what the record says and the directory does not, and say in the status what is so, unless a later request of the ticket
-        has taken its place."""
+        """Finish what the record says and the directory does not, and say in the status what is so.
+
+        Unless a later request of the ticket has taken its place.
+        """
         record = job.record
         if record.state is State.CANCELLED:
             self._advance(job, Event.CANCELLED)

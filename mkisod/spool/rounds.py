@@ -32,6 +32,7 @@ class Rounds:
 
     def __init__(
         self,
+        *,
         inbox: Inbox,
         claims: Claims,
         controls: Controls,
@@ -39,7 +40,6 @@ class Rounds:
         queue: Queue,
         outbox: Outbox,
         retention: Retention,
-        *,
         now: Callable[[], datetime],
         clock_s: Callable[[], float],
         random_bytes: Callable[[int], bytes],
@@ -88,7 +88,8 @@ class Rounds:
             if has_room:
                 self._log.info("spool_has_room")
             else:
-                self._log.error("spool_full", advice="Nothing is claimed until min_free_mib is free again. Free space on the spool's file system.")
+                advice = "Nothing is claimed until min_free_mib is free again. Free space on the spool's file system."
+                self._log.error("spool_full", advice=advice)
         return has_room
 
     def _claim(self, ticket: str) -> None:

@@ -26,7 +26,7 @@ from mkisod.spool.trash import sweep
 
 @frozen
 class Host:
-    """What the spool needs of the world. `now` is UTC, `clock_s` monotonic, `random_bytes` as os.urandom, `boot_id` the running system's."""
+    """The world, as the spool needs it. `now` is UTC, `clock_s` monotonic, `random_bytes` as os.urandom, `boot_id` the running one's."""
 
     now: Callable[[], datetime]
     clock_s: Callable[[], float]
@@ -73,13 +73,13 @@ def open_spool(
     )
     retention = Retention(layout, jobs, outbox, rules, now=host.now, log=host.log)
     rounds = Rounds(
-        Inbox(layout, settle_s=settings.settle_s),
-        claims,
-        Controls(layout, disk, jobs, outbox, now=host.now, cancel_active=cancel_active, log=host.log),
-        jobs,
-        queue,
-        outbox,
-        retention,
+        inbox=Inbox(layout, settle_s=settings.settle_s),
+        claims=claims,
+        controls=Controls(layout, disk, jobs, outbox, now=host.now, cancel_active=cancel_active, log=host.log),
+        jobs=jobs,
+        queue=queue,
+        outbox=outbox,
+        retention=retention,
         now=host.now,
         clock_s=host.clock_s,
         random_bytes=host.random_bytes,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, BlendingSoftcopyPresentationStateStorage, CTImageStorage, EncapsulatedCDAStorage, ExplicitVRLittleEndian
+
+from mkisod.media.elements import Encoding, read_elements
 
 # A UID root of nobody; UIDs below it are made by counting.
 ROOT = "1.2.826.0.1.3680043.8.498.1"
@@ -108,6 +112,33 @@ def _add_references(ds: Dataset, *, blending: bool) -> None:
     for layer in layers:
         layer.StudyInstanceUID, layer.ReferencedSeriesSequence = STUDY_UID, [series]
     ds.BlendingSequence = layers
+
+
+def receive_file(source: Path, target: Path) -> Path:
+    """What the receiver would have written of the object in `source`: its data set untouched behind a fresh Part 10 header.
+
+    Raises ValueError where the file says nothing of its transfer syntax, so that no peer could send it.
+    """
+    data = source.read_bytes()
+    with source.open("rb") as file:
+        ds = dcmread(file, stop_before_pixels=True)
+    if "TransferSyntaxUID" not in ds.file_meta or "SOPInstanceUID" not in ds:
+        raise ValueError(f"{source.name} cannot be sent")
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ds.file_meta.TransferSyntaxUID
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+    with target.open("wb") as file:
+        file.write(bytes(128) + b"DICM")
+        write_file_meta_info(file, meta)
+        file.write(data[_find_data_set(source) :])
+    return target
+
+
+def _find_data_set(path: Path) -> int:
+    with path.open("rb") as file:
+        file.seek(132)
+        read_elements(file, path.stat().st_size, Encoding(), (), stop_at=0x00030000)
+        return file.tell()
 
 
 def write_object(ds: Dataset, path: Path) -> Path:

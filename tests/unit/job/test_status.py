@@ -130,10 +130,10 @@ def test_what_is_no_status_and_no_record_is_a_value_error(data: bytes) -> None:
             decode(data)
 
 
-@given(statuses(), st.integers(2, 9), st.sampled_from(["state", "created", "accessions", "progress", "ticket"]))
-def test_a_status_of_another_version_or_with_a_part_missing_is_a_value_error(status: Status, version: int, key: str) -> None:
+@given(statuses(), st.sampled_from(["state", "created", "accessions", "progress"]))
+def test_a_status_of_another_version_or_with_a_part_missing_is_a_value_error(status: Status, key: str) -> None:
     document = json.loads(encode_status(status))
-    for changed in ({**document, "version": version}, {**document, key: None}, {**document, key: 7} if key != "ticket" else {}):
+    for changed in ({**document, "version": 2}, {**document, key: None}, {**document, key: 7}, {k: v for k, v in document.items() if k != "job"}):
         with pytest.raises(ValueError, match="no status of version 1"):
             decode_status(json.dumps(changed).encode())
 
