@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 
 from structlog.typing import FilteringBoundLogger
@@ -87,7 +88,7 @@ class Daemon:
         self._log = log
         self._notify = notify
         self._stopping = threading.Event()
-        self._stop_reason = "stop"
+        self._stop_reasons: SimpleQueue[str] = SimpleQueue()
         self._died = False
         self._doorbell = Doorbell()
         self._queue_changed = threading.Condition()  # guards the two below
@@ -114,6 +115,7 @@ class Daemon:
         make_directories(self._spool.layout)
         self._receiver.bind()
         self._spool.jobs.lock()
+        threading.Thread(target=self._await_stop, name="stopper", daemon=True).start()  # does not outlive a start that fails
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle_signal)
         self._spool.recover()
@@ -129,11 +131,14 @@ class Daemon:
         return 1 if self._died else 0
 
     def _handle_signal(self, number: int, _: FrameType | None) -> None:
-        self._stop_reason = signal.Signals(number).name
+        # Not `_stopping.set()`: if the signal comes in its `wait`, the main thread holds its lock. SimpleQueue is reentrant.
+        self._stop_reasons.put(signal.Signals(number).name)
+
+    def _await_stop(self) -> None:
+        self._log.info("daemon_stopping", reason=self._stop_reasons.get())
         self._stopping.set()
 
     def _stop(self, threads: list[threading.Thread]) -> None:
-        self._log.info("daemon_stopping", reason=self._stop_reason)
         self._notify.stopping()
         for worker in self._workers:
             worker.stop()
@@ -157,8 +162,7 @@ class Daemon:
         except BaseException:  # noqa: BLE001 - whatever it is, the daemon goes down with it, loudly
             self._log.critical("thread_died", thread=name, exc_info=True)
             self._died = True
-            self._stop_reason = f"{name} died"
-            self._stopping.set()
+            self._stop_reasons.put(f"{name} died")
 
     def _watch_receiver(self) -> None:
         self._receiver.failed.wait()

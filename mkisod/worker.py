@@ -19,7 +19,8 @@ from mkisod.errors import Code, MkisodError, Permanent, Problem, Transient
 from mkisod.job.crashes import MOST_LONE_CRASHES, begin_attempt, end_attempt
 from mkisod.job.lifecycle import Event, find_transition
 from mkisod.job.progress import Account, describe_job
-from mkisod.job.record import JobRecord
+from mkisod.job.record import JobRecord, make_status
+from mkisod.job.request import RequestRefused
 from mkisod.job.retry import RetryRules, note_failure, plan_retry
 from mkisod.job.status import Result, Status
 from mkisod.media.disc import Disc, DiscOrder, build_disc
@@ -97,6 +98,8 @@ class Attempt:
 
     def fail(self, error: MkisodError) -> None:
         """Defer the job, or give it up: what was received stays for another attempt, or for a partial disc."""
+        if self._services.spool.outbox.has_result(self.job.ticket, self.job.id):
+            raise error  # what is published can fail no more: the start-up scan says what is left to say
         jobs, now = self._services.config.jobs, self._host.now()
         rules = RetryRules(jobs.retry_first_s, jobs.retry_max_s, jobs.not_found_retry_s, jobs.give_up_after_h, jobs.incomplete_give_up_h)
         history = note_failure(self.job.record.history, error.problem, now)
@@ -160,13 +163,20 @@ class Worker:
 
     def take(self, job: Job) -> bool:
         """Take a queued job in hand; False where it cannot be had, since another daemon was first or it is held now."""
-        attempt = Attempt(self._services, job)
-        if job.record.crashes.is_poisonous:
-            attempt.end(Event.FAILED, problem=_POISONOUS)
-            return False
+        jobs = self._services.spool.jobs
         try:
+            attempt = Attempt(self._services, job)
+            if job.record.crashes.is_poisonous:
+                attempt.end(Event.FAILED, problem=_POISONOUS)
+                return False
             attempt.take()
+        except RequestRefused as error:  # valid once, by the rules of another version
+            job = evolve(job, record=evolve(job.record, problem=error.problem))
+            jobs.advance(job, Event.FAILED, lambda record: make_status(record, self._services.host.now()))
+            return False
         except FileNotFoundError:
+            if jobs.is_active(job):  # some other file is missing
+                raise
             return False
         self._attempt = attempt
         return True
@@ -188,7 +198,10 @@ class Worker:
             attempt.fail(explain_os_error(error))
         except Exception as error:
             attempt.log.exception("job_hit_defect")
-            attempt.fail(Permanent(Code.INTERNAL, f"An unexpected {type(error).__name__} ended the job."))
+            if self._is_interrupted():  # an association that is aborted from another thread raises whatever it likes
+                self._end_interrupted(attempt)
+            else:
+                attempt.fail(Permanent(Code.INTERNAL, f"An unexpected {type(error).__name__} ended the job."))
         finally:
             self._attempt = self._retrieval = None
 

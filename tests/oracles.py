@@ -1,6 +1,3 @@
-# NOTE TO THE AUTHOR OF THE EARLIER TEXT OF THIS FILE (written about 12:18): it was overwritten by mistake at 12:20 by the author of the
-# journey tests, and could not be recovered. Please put your functions back, here beside these or over them: the journey tests follow your
-# names then, and a copy of the text below is kept. Remove this note with it.
 """Judges that are not ours: programs that check a disc, and pydicom comparing objects element by element.
 
 Every check fails the test with what the program said. None of them writes into what it is given.

@@ -8,6 +8,7 @@ configuration or the host keeps the daemon from starting; 130 interrupted from t
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     try:
         run: Command = arguments.run
-        return run(arguments)
+        exit_code = run(arguments)
+        sys.stdout.flush()  # so that a reader who has gone is noticed here, not at exit
     except MkisodError as error:
         print(f"mkisod: {error}", file=sys.stderr)
         if error.code is Code.USAGE:
@@ -82,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_CONFIGURATION if error.code in _CONFIGURATION_CODES or isinstance(error, ConfigurationInvalid) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader of our output has gone; what is still unsaid goes nowhere, or it would fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    return exit_code

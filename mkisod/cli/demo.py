@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from mkisod.cli.terminal import describe_status, follow, say
+from mkisod.config.parsing import DEFAULT_PATH, read_config
 from mkisod.demo.pacs import DemoPacs
 from mkisod.demo.phantom import write_phantom
 from mkisod.demo.show import choose_accessions, list_tree, set_stage
@@ -23,6 +24,8 @@ _SEED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    help_ = f"the configuration; its [media] holds for the demo too (default: {DEFAULT_PATH})"
+    parser.add_argument("--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=help_)
     parser.add_argument("accessions", metavar="ACCESSION", nargs="*", help="what to ask for (default: two accessions of one patient)")
     parser.add_argument("--from", dest="folder", metavar="DIR", type=Path, help="what the PACS holds (default: a synthetic patient)")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="leave the outbox in this new folder")
@@ -50,7 +53,7 @@ def _play(arguments: argparse.Namespace, temporary: Path) -> int:
     with DemoPacs(archive) as pacs:
         accessions = arguments.accessions or choose_accessions(pacs.archive)
         say(f"A PACS with {archive.name} runs on port {pacs.address[1]}. The daemon starts.")
-        with set_stage(pacs, stage_folder) as stage:
+        with set_stage(pacs, stage_folder, read_config(arguments.config).media) as stage:
             layout = Layout(stage.spool, "main")
             say(f"The daemon is ready. A request for {' and '.join(accessions)} is dropped into {layout.inbox}.")
             write_drop(layout, Disk(), _TICKET, "\n".join([*accessions, "@end"]) + "\n")

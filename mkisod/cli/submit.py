@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from mkisod.cli.terminal import describe_status, follow, say
@@ -37,13 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_ticket(ticket):
         raise Permanent(Code.USAGE, f"{ticket!a} is no ticket.", "A ticket has letters, digits, dots, - and _, at most 64.")
     text = make_request(arguments)
-    parse_request(text.encode())  # a mistake is said here and now
+    parse_request(text.encode(errors="surrogateescape"))  # a mistake is said here and now
+    before = read_ticket_status(layout, ticket) if arguments.ticket else None
     write_drop(layout, Disk(), ticket, text)
     say(f"The request is dropped as {ticket}.")
     if not arguments.wait:
         print(f'{{"ticket": "{ticket}"}}' if arguments.json else ticket)
         return 0
-    status = wait_for_end(layout, ticket)
+    status = wait_for_end(layout, ticket, before)
     print(encode_status(status).decode(), end="") if arguments.json else print(describe_status(status, str(layout.ticket(ticket))))
     return 0 if status.state is State.DONE else 1
 
@@ -61,6 +61,11 @@ def make_request(arguments: argparse.Namespace) -> str:
     return "\n".join(lines) + "\n"
 
 
-def wait_for_end(layout: Layout, ticket: str, is_given_up: Callable[[], bool] = lambda: False) -> Status:
-    """Follow the status on the terminal until it is finished."""
-    return follow(lambda: read_ticket_status(layout, ticket), is_given_up)
+def wait_for_end(layout: Layout, ticket: str, before: Status | None) -> Status:
+    """Follow the status on the terminal until it is finished. `before`: that of an earlier request under the same ticket."""
+
+    def read() -> Status | None:
+        status = read_ticket_status(layout, ticket)
+        return None if status is not None and before is not None and status.job == before.job else status
+
+    return follow(read, lambda: False)

@@ -22,10 +22,14 @@ def _key(default: Any, rule: Rule) -> Any:
     return field(default=default, metadata={"rule": rule})
 
 
+_MOST = 1e9  # what no clock and no counter stumbles over; TOML has nan and inf
+
+
 def _at_least(low: float, high: float | None = None) -> Rule:
-    def check(value: float) -> None:
-        if value < low or (high is not None and value > high):
-            raise ValueError(f"write a number of at least {low:g}" if high is None else f"write a number from {low:g} to {high:g}")
+    def check(value: float | tuple[float, ...]) -> None:
+        for number in value if isinstance(value, tuple) else (value,):
+            if not low <= number <= (_MOST if high is None else high):
+                raise ValueError(f"write a number of at least {low:g}" if high is None else f"write a number from {low:g} to {high:g}")
 
     return check
 
@@ -54,7 +58,7 @@ def _one_of(*allowed: str) -> Rule:
 _AE_TITLE = _matching(r"(?! )[\x20-\x5B\x5D-\x7E]{1,16}(?<! )", "an AE title of 1 to 16 ASCII characters, without backslash")
 _HOST = _matching(r"[A-Za-z0-9_.:%-]+", "a host name or an address")
 _PORT = _at_least(1, 65535)
-_MEDIUM = _matching("|".join(MEDIA) + r"|[1-9]\d{0,6}", f"{', '.join(MEDIA)} or a size in MiB, as text")
+_MEDIUM = _matching("|".join(MEDIA) + r"|[1-9][0-9]{0,6}", f"{', '.join(MEDIA)} or a size in MiB, as text")
 
 
 def _absolute(value: str) -> None:
@@ -64,14 +68,14 @@ def _absolute(value: str) -> None:
 
 @frozen
 class SpoolSettings:
-    dir: str = _key("/var/spool/mkisod", _absolute)
+    dir: str = _key("/var/spool/mkisod", _matching(r"/[^\0]*", "an absolute path"))
     instance: str = _key("main", _matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", "1 to 32 letters, digits, - or _"))
     settle_s: float = _key(2.0, _at_least(0))
-    scan_interval_s: float = _key(30.0, _at_least(0.1))
+    scan_interval_s: float = _key(30.0, _at_least(0.1, 86400))
     require_end: bool = False
-    retention_days: float = _key(7.0, _at_least(0))
-    status_days: float = _key(30.0, _at_least(0))
-    held_days: float = _key(30.0, _at_least(0))
+    retention_days: float = _key(7.0, _at_least(0, 36500))
+    status_days: float = _key(30.0, _at_least(0, 36500))
+    held_days: float = _key(30.0, _at_least(0, 36500))
     min_free_mib: int = _key(2048, _at_least(0))
     free_finished: bool = True
 
@@ -136,9 +140,9 @@ class JobSettings:
     workers: int = _key(2, _at_least(1, 64))
     retry_first_s: float = _key(30.0, _at_least(0.1))
     retry_max_s: float = _key(900.0, _at_least(0.1))
-    not_found_retry_s: tuple[float, ...] = (30.0, 120.0, 600.0)
-    give_up_after_h: float = _key(24.0, _at_least(0))
-    incomplete_give_up_h: float = _key(1.0, _at_least(0))
+    not_found_retry_s: tuple[float, ...] = _key((30.0, 120.0, 600.0), _at_least(0.1))
+    give_up_after_h: float = _key(24.0, _at_least(0, 87600))
+    incomplete_give_up_h: float = _key(1.0, _at_least(0, 87600))
 
 
 @frozen

@@ -6,6 +6,7 @@ the real one, started as systemd would start it and driven by files alone. On fa
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -16,8 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import frozen
+from attrs import asdict, frozen
 
+from mkisod.config.settings import MediaSettings
 from mkisod.demo.index import Archive
 from mkisod.demo.pacs import DemoPacs
 from mkisod.errors import Code, Permanent
@@ -43,12 +45,12 @@ class Stage:
 
 
 @contextmanager
-def set_stage(pacs: DemoPacs, folder: Path) -> Iterator[Stage]:
+def set_stage(pacs: DemoPacs, folder: Path, media: MediaSettings) -> Iterator[Stage]:
     """Start the daemon beside a running demo PACS; `folder` is empty. Raises `Permanent` where the daemon does not start."""
     config, spool, log = folder / "mkisod.toml", folder / "spool", folder / "daemon.log"
     port = _find_free_port()
     pacs.add_destination("CDRECORD", "127.0.0.1", port)
-    config.write_text(_make_config(spool, port, pacs.address), encoding="utf-8")
+    config.write_text(_make_config(spool, port, pacs.address, media), encoding="utf-8")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications, log.open("wb") as output:
         notifications.bind(str(folder / "notify"))
         environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
@@ -90,12 +92,14 @@ def read_last_words(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:]
 
 
-def _make_config(spool: Path, port: int, pacs: tuple[str, int]) -> str:
+def _make_config(spool: Path, port: int, pacs: tuple[str, int], media: MediaSettings) -> str:
+    # What JSON writes of texts, numbers and lists of them is TOML too.
+    keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(media).items())
     return (
         f'[spool]\ndir = "{spool}"\nmin_free_mib = 0\n\n'
         f'[receiver]\nhost = "127.0.0.1"\nport = {port}\n\n'
         f'[pacs.ABPACS]\nhost = "{pacs[0]}"\nport = {pacs[1]}\n\n'
-        '[media]\ninstitution = "mkisod demo"\n'
+        f"[media]\n{keys}"
     )
 
 

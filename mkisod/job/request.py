@@ -27,7 +27,7 @@ _CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # VR CS, PS3.5 6.2
 _FILE_SET_ID = re.compile(r"[A-Z0-9_]{1,16}")  # PS3.10 8.5, PS3.3 F.3.2.1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of a PACS, a destination, a profile
 _DATE = re.compile(r"[0-9]{8}")  # \d would match the digits of any script
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and the surrogates that stand for undecodable bytes
 _BLANKS = re.compile(r"[ \t]+")  # not str.split(): that takes control characters for white space
 _MEDIUM_MIB = re.compile(r"[1-9][0-9]{0,6}")
 

@@ -70,13 +70,13 @@ def make_file_set(order: FileSetOrder, hierarchy: Hierarchy, directory: Path, re
     image = archive = None
     if "iso" in order.output:
         image = directory / f"{order.file_set_id}.ISO"
-        write_image(image, order.file_set_id, files, order.created, report_progress)
+        write_image(image, order.file_set_id, files, order.created, _report_part(report_progress, 0, "zip" in order.output))
         _refuse_faults(compare_trees(image, tree))
         if order.capacity_bytes is not None and image.stat().st_size > order.capacity_bytes:
             raise Permanent(Code.INTERNAL, f"The image has {image.stat().st_size} bytes; the medium takes {order.capacity_bytes}.")
     if "zip" in order.output:
         archive = directory / f"{order.file_set_id}.ZIP"
-        write_archive(archive, files, order.created, report_progress)
+        write_archive(archive, files, order.created, _report_part(report_progress, 1, "iso" in order.output))
         _refuse_faults(compare_trees(archive, tree))
     if "dir" not in order.output:
         shutil.rmtree(tree)
@@ -91,6 +91,13 @@ def make_file_set(order: FileSetOrder, hierarchy: Hierarchy, directory: Path, re
         instances=len(hierarchy.files),
         profile=None,
     )
+
+
+def _report_part(report: Callable[[int, int], None], number: int, there_is_another: bool) -> Callable[[int, int], None]:
+    """Image and archive of the same files count as halves of one whole."""
+    if not there_is_another:
+        return report
+    return lambda done, total: report(number * total + done, 2 * total)
 
 
 def _make_tree(order: FileSetOrder, hierarchy: Hierarchy, tree: Path) -> list[tuple[str, Path]]:

@@ -75,6 +75,7 @@ class Association:
         for abstract_syntax in abstract_syntaxes:
             self._ae.add_requested_context(abstract_syntax)
         self._association: PynetdicomAssociation | None = None
+        self._aborted = False
 
     def __enter__(self) -> Self:
         connected: list[bool] = []
@@ -82,6 +83,9 @@ class Association:
         self._association = self._ae.associate(self.peer.host, self.peer.port, ae_title=self.peer.ae_title, evt_handlers=handlers)
         if not self._association.is_established:
             raise self._explain_failure(bool(connected))
+        if self._aborted:  # while it was being opened
+            self._association.abort()
+            raise Transient(Code.PACS_UNREACHABLE, f"The association with {self.peer} was given up.")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -94,8 +98,11 @@ class Association:
 
     def abort(self) -> None:
         """End it at once; whoever waits for a response gets `pacs_unreachable`."""
+        self._aborted = True
         if self._association is not None and self._association.is_established:
             self._association.abort()
+            # pynetdicom wakes who waits for a message when the other side ends the association, but not when we do.
+            self._association.dimse.msg_queue.put((None, None))
 
     def cancel(self, message_id: int, model: str) -> None:
         """C-CANCEL of the operation with this Message ID. An archive may ignore it."""

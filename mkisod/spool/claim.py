@@ -47,7 +47,10 @@ class Claims:
         self._now = now
 
     def claim(self, ticket: str, random_bytes: bytes) -> Claimed | None:
-        """Take over the drop of this ticket; None where it is gone (another daemon was first, or the client withdrew it)."""
+        """Take over the drop of this ticket; None where it is gone (another daemon was first, or the client withdrew it).
+
+        None also where it is a directory that somebody else owns: to move one its own permission is needed.
+        """
         now = self._now()
         job_id = make_job_id(now, random_bytes)
         directory = JobDirectory(self._layout.active / job_id)
@@ -58,7 +61,7 @@ class Claims:
         self._disk.sync(self._layout.active)
         try:
             self._disk.rename(self._layout.drop(ticket), directory.drop)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             self._jobs.discard(directory)
             return None
         self._disk.sync(directory.path)

@@ -5,7 +5,6 @@ Does what any client has to do: write under a temporary name, fsync, rename. Rai
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 
 from mkisod.errors import Code, Permanent
@@ -39,9 +38,13 @@ def read_ticket_status(layout: Layout, ticket: str) -> Status | None:
     """None where there is none (yet)."""
     try:
         return Outbox(layout, Disk()).read_status(ticket)
-    except PermissionError as error:
+    except ValueError as error:
+        raise Permanent(
+            Code.INTERNAL, f"The status of {ticket} cannot be understood.", "See that this command and the daemon are of the same version."
+        ) from error
+    except OSError as error:
         raise Permanent(
             Code.SPOOL_UNUSABLE,
-            f"The status of {ticket} cannot be read: {os.strerror(error.errno or 0)}.",
+            f"The status of {ticket} cannot be read: {error.strerror}.",
             "Run the command as a member of the group that may read results.",
         ) from error

@@ -120,12 +120,16 @@ class Inbox:
                 sighting, uid = _look(path, self._sightings.get(name), now_s)
             except FileNotFoundError:
                 continue
+            except IsADirectoryError:  # not always ours to move
+                strange.add(name)
+                continue
             sightings[name] = sighting
             settled_s = sighting.since_s + self._settle_s
             if name in self._moved or now_s >= settled_s or _is_whole(path):
                 leave = ask_leave(ticket, uid)
                 if leave is Leave.CLAIM:
                     ready.append(ticket)
+                    self._moved.discard(name)  # the next drop of that name is another one
                 elif leave is Leave.FOREIGN:
                     strange.add(name)
             else:
@@ -137,8 +141,10 @@ class Inbox:
 
 
 def _look(path: Path, before: Sighting | None, now_s: float) -> tuple[Sighting, int]:
-    """What the drop looks like, and the uid of its owner."""
+    """What the drop looks like, and the uid of its owner. Raises FileNotFoundError, IsADirectoryError."""
     status = os.lstat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(path)
     identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if before is not None and before.identity == identity:
         return before, status.st_uid

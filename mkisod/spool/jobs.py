@@ -183,6 +183,10 @@ class Jobs:
         """Remove what a death left between the claim and its end."""
         self._disk.remove_tree(directory.drop)
 
+    def is_active(self, job: Job) -> bool:
+        """Whether this instance has it in hand, wherever it was when it was looked up."""
+        return (self._layout.active / job.id).exists()
+
     def is_deferred(self, job: Job) -> bool:
         """By where it is, whatever its record says."""
         return job.directory.path.parent == self._layout.deferred

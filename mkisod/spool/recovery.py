@@ -16,7 +16,8 @@ from structlog.typing import FilteringBoundLogger
 from mkisod.job.crashes import note_death
 from mkisod.job.lifecycle import Event
 from mkisod.job.record import make_status
-from mkisod.job.status import State
+from mkisod.job.request import RequestRefused
+from mkisod.job.status import State, Status
 from mkisod.spool.claim import Claims
 from mkisod.spool.jobs import Job, Jobs, MakeStatus
 from mkisod.spool.layout import JobDirectory
@@ -89,8 +90,9 @@ class Recovery:
         elif record.state is State.QUEUED and self._jobs.is_held(job):
             self._advance(job, Event.RELEASED)
         else:
-            status = self._outbox.read_status(job.ticket)
-            if status is not None and (status.created > record.created or (status.job == job.id and status.state == record.state)):
+            status = self._read_status(job.ticket)
+            # A status knows its seconds only: of two requests in one second the one that is not here any more came later.
+            if status is not None and (status.state == record.state if status.job == job.id else status.created >= record.created):
                 return
             self._outbox.write_status(self._describe(job)(record))
             self._log.info("status_written_again", ticket=job.ticket, job=job.id, state=record.state)
@@ -101,6 +103,16 @@ class Recovery:
     def _describe(self, job: Job) -> MakeStatus:
         """Reads the request now: when the status is written, the job may have moved."""
         was_refused = os.path.lexists(job.directory.drop)
-        accessions = () if was_refused else self._jobs.read_request(job).accessions
-        previous = self._outbox.read_status(job.ticket)
+        try:
+            accessions = () if was_refused else self._jobs.read_request(job).accessions
+        except RequestRefused:  # valid once, by the rules of another version; whoever takes the job will say so
+            accessions = ()
+        previous = self._read_status(job.ticket)
         return lambda record: make_status(record, self._now(), accessions, previous)
+
+    def _read_status(self, ticket: str) -> Status | None:
+        try:
+            return self._outbox.read_status(ticket)
+        except ValueError as error:
+            self._log.warning("status_unreadable", ticket=ticket, error=str(error))
+            return None

@@ -11,11 +11,12 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from mkisod.demo.faults import Faults
 from mkisod.demo.pacs import DemoPacs
 from mkisod.demo.phantom import CT_ACCESSION, MR_ACCESSION, write_phantom
 from mkisod.demo.series import write_series
 from tests.peers import echo, require, storescp
-from tests.processes import free_port
+from tests.processes import free_port, wait_for
 
 
 def run(tool: str, address: tuple[str, int], *options: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -52,6 +53,38 @@ def test_the_line_without_a_level_moves_nothing(pacs: DemoPacs, tmp_path: Path) 
         assert moved.returncode != 0
         assert "DataSetDoesNotMatchSOPClass" in moved.stdout + moved.stderr  # its name for A900H
         assert not peer.files()
+
+
+@pytest.mark.parametrize(
+    ("faults", "exit_status", "said", "came"),
+    [
+        (Faults(), 0, "(Success)", 7),
+        (Faults(fail_instance=2), 68, "SubOperationsCompleteOneOrMoreFailures", 6),
+        (Faults(move_status=0xA702), 69, "OutOfResourcesSubOperations", 0),
+        (Faults(after_final=True), 0, "(Success)", 7),
+        (Faults(abort_after=3), 0, "Peer aborted Association", 3),
+        (Faults(send_nothing=True), 0, "(Success)", 0),
+        (Faults(send_twice=True, no_pending=True, omit_move_originator=True), 0, "(Success)", 7),
+    ],
+    ids=["none", "fail", "status", "after final", "abort", "nothing", "twice"],
+)
+def test_faults_look_the_same_to_movescu(
+    pacs: DemoPacs, study_uid: str, tmp_path: Path, *, faults: Faults, exit_status: int, said: str, came: int
+) -> None:
+    pacs.faults = faults
+    with storescp(tmp_path, ae_title="SINK") as peer:
+        pacs.add_destination("SINK", peer.host, peer.port)
+        moved = run("movescu", pacs.address, "-aem", "SINK", "-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study_uid}")
+        wait_for(lambda: pacs.moves, 30, "the end of the move")
+        assert (moved.returncode, said in moved.stdout + moved.stderr) == (exit_status, True), moved.stdout + moved.stderr
+        assert len(peer.files()) == came
+
+
+def test_a_listing_cut_short_looks_the_same_to_findscu(pacs: DemoPacs, tmp_path: Path) -> None:
+    pacs.faults = Faults(listing_limit=2)
+    found = run("findscu", pacs.address, "-X", "-k", "QueryRetrieveLevel=STUDY", "-k", "AccessionNumber=*", cwd=tmp_path)
+    assert "Cancel" in found.stdout + found.stderr
+    assert len(list(tmp_path.glob("rsp*.dcm"))) == 2
 
 
 def test_every_object_written_is_conformant(tmp_path: Path) -> None:

@@ -246,6 +246,7 @@ def test_what_comes_after_the_final_response_ends_with_the_pacs(pacs: DemoPacs, 
     pacs.faults = Faults(after_final=True, pause_s=3600)
     with sink(pacs) as received:
         assert move_study(pacs, study_uid).final == 0
+        wait_for(lambda: received.associations, 30, "the association with the destination")
         pacs.stop()
     assert not received.received
 

@@ -5,6 +5,7 @@ The daemon knows each archive by a name, and each archive sends to CDRECORD on a
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,16 +88,16 @@ class Said:
     messages: str
 
 
-def run_command(*arguments: object, deadline_s: float = 120) -> Said:
+def run_command(*arguments: object, env: Mapping[str, str] | None = None, deadline_s: float = 120) -> Said:
     """Run `mkisod` with these arguments to its end. Whatever it was told: it never shows a traceback."""
     command = [sys.executable, "-m", "mkisod", *map(str, arguments)]
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=deadline_s, stdin=subprocess.DEVNULL, cwd="/", env=_environment()
-    )
+    environment = {**os.environ, **command_environment(), **(env or {})}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=deadline_s, stdin=subprocess.DEVNULL, env=environment)
     said = Said(done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in said.output + said.messages, said
     return said
 
 
-def _environment() -> dict[str, str]:
-    return {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
+def command_environment() -> dict[str, str]:
+    """What a command finds in its environment beside this process's own."""
+    return {"PYTHONPATH": str(ROOT), "COLUMNS": "1000"}

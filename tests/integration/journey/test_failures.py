@@ -97,6 +97,16 @@ def test_what_is_missing_is_named(faulty: Faulty) -> None:
     assert (study["missing"], study["instances_expected"], study["instances_received"]) == ([lost], INSTANCES, INSTANCES - 1)
 
 
+def test_a_client_that_allows_it_gets_what_there_is(faulty: Faulty) -> None:
+    lost = faulty.series.sop_instance_uids[3]
+    with faulty.told(Faults(never_sent_uids=frozenset({lost}))):
+        status = faulty.site.request("partial", "@allow partial", "ACC1", states="partial")
+    (volume,) = status["result"]["volumes"]
+    objects = read_objects(faulty.site.result(status) / volume["directory"])
+    assert set(objects) == set(faulty.series.sop_instance_uids) - {lost}
+    assert [study["missing"] for accession in status["accessions"] for study in accession["studies"]] == [[lost]]
+
+
 def test_what_the_first_move_lost_is_moved_again_and_nothing_else(faulty: Faulty) -> None:
     before = len(faulty.pacs.moves)
     lost = faulty.series.sop_instance_uids[3]

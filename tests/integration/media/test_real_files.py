@@ -35,7 +35,16 @@ def is_part_10(path: Path) -> bool:
 FILES = sorted(path for path in DATA.rglob("*") if path.is_file() and not path.name.startswith("DICOMDIR") and is_part_10(path))
 
 # No peer could send these: they do not say what they are.
-NOT_TO_BE_SENT = {"empty_charset_LEI.dcm", "meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm"}
+NOT_TO_BE_SENT = {
+    "UN_sequence.dcm",
+    "chrSQEncoding.dcm",
+    "chrSQEncoding1.dcm",
+    "empty_charset_LEI.dcm",
+    "meta_missing_tsyntax.dcm",
+    "nested_priv_SQ.dcm",
+    "no_meta_group_length.dcm",
+    "priv_SQ.dcm",
+}
 
 # What makes these no objects of a disc.
 REFUSED = {
@@ -45,11 +54,6 @@ REFUSED = {
     "SC_rgb_jls_lossy_line.dcm": "no Study Instance UID",
     "SC_rgb_jls_lossy_sample.dcm": "no Study Instance UID",
     "SC_rgb_jpeg.dcm": "damaged",
-    "UN_sequence.dcm": "no Study Instance UID",
-    "chrSQEncoding.dcm": "no Study Instance UID",
-    "chrSQEncoding1.dcm": "no Study Instance UID",
-    "no_meta_group_length.dcm": "no Study Instance UID",
-    "priv_SQ.dcm": "no Study Instance UID",
     "rtplan_truncated.dcm": "damaged",
 }
 
@@ -68,7 +72,7 @@ DOCUMENTED = {
 }
 
 # dcmmkdir cannot take these: it invents no Modality and no PatientName, wants pixel data in a form of its own, or wants Rows in images.
-REFUSED_BY_DCMMKDIR = re.compile(r"GDCMJ2K_TextGBR|SC_jpeg_no_color_transform|SC_rgb_jpeg_app14|rtdose_rle|IM0000|badVR")
+REFUSED_BY_DCMMKDIR = re.compile(r"GDCMJ2K_TextGBR|SC_jpeg_no_color_transform|SC_rgb_jpeg_app14|rtdose_rle|IM0000")
 
 
 @pytest.fixture(params=FILES, ids=lambda path: str(path.relative_to(DATA)))
@@ -101,7 +105,8 @@ def test_each_file_alone_makes_a_good_disc_or_is_refused_with_a_reason(source: P
     tree = tmp_path / "result" / "TEST_1"
     assert verify_path(tree) == ()
     check_records(tree)
-    assert (tree / "DICOM/PT000001/ST000001/SE000001/IN000001").read_bytes() == path.read_bytes()
+    (placed,) = [file for file in (tree / "DICOM").rglob("*") if file.is_file()]
+    assert placed.samefile(path)
     if not REFUSED_BY_DCMMKDIR.search(source.name):
         compare_with_dcmmkdir(disc, tree, tmp_path / "DICOMDIR")
 
@@ -150,7 +155,9 @@ def test_all_files_together_make_good_discs(tmp_path: Path) -> None:
         assert verify_path(tree) == ()
         check_records(tree)
         check_image(tree.with_suffix(".ISO"), tree, make_folder(tmp_path / f"scratch-{volume.file_set_id}"))
-        assert len(FileSet(tree / "DICOMDIR")) == volume.instances
+        file_set = FileSet(tree / "DICOMDIR")
+        assert len(file_set) == volume.instances
+        file_set._stage["t"].cleanup()  # pydicom leaves the removal of its temporary folder to the garbage collector, which warns
 
 
 def make_folder(path: Path) -> Path:
@@ -178,7 +185,7 @@ def test_each_transfer_syntax_is_named_by_its_record(transfer_syntax_uid: str, t
     [
         ("ISO_IR 100", "Müller^Jürgen"),
         ("ISO_IR 144", "Люксембург^Роза"),
-        ("ISO_IR 192", "王^小东=王^小東="),
+        ("ISO_IR 192", "王^小东=王^小東"),
         ("GB18030", "Wang^XiaoDong=王^小东"),
         (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
         (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),

@@ -55,6 +55,7 @@ DOCUMENTED = {
         for keyword in ("InstanceNumber", "ContentLabel", "ContentDescription", "ContentCreatorName", "SpecificCharacterSet")
     },
     "PRESENTATION BlendingSequence: differs": "dcmmkdir leaves a Type 3 element of the items out",
+    "SR DOCUMENT VerificationDateTime: '20200107101010' is not '20200106101010'": "we take the latest, dcmmkdir the last",
     "IMPLANT ASSY DirectoryRecordType: 'IMPLANT ASSY' is not 'IMPLANT GROUP'": "dcmmkdir 3.6.7 has the two the wrong way round",
     "IMPLANT GROUP DirectoryRecordType: 'IMPLANT GROUP' is not 'IMPLANT ASSY'": "as above",
     "IMPLANT ASSY Manufacturer: only in ours": "see keys.py",

@@ -121,6 +121,15 @@ def test_the_index_leaves_out_what_is_no_instance(tmp_path: Path) -> None:
     assert archive.left_out == 4 + len(range(130, 600, 17))
 
 
+def test_the_index_is_in_the_order_of_the_numbers(tmp_path: Path) -> None:
+    second = write_series(tmp_path / "1", accession="A1", count=3, rows=2, columns=2, series="b", series_number=12)
+    first = write_series(tmp_path / "2", accession="A1", count=12, rows=2, columns=2, series="a", series_number=3)
+    for number, path in enumerate(sorted((tmp_path / "2").iterdir())):
+        path.rename(path.with_name(f"{99 - number}"))
+    (study,) = read_folder(tmp_path).studies.values()
+    assert [instance.sop_instance_uid for instance in study.instances()] == [*first.sop_instance_uids, *second.sop_instance_uids]
+
+
 def test_there_must_be_a_folder(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
         read_folder(tmp_path / "none")
