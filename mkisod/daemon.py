@@ -26,7 +26,7 @@ from mkisod.job.request import Request, check_names, check_supported
 from mkisod.pacs.expectations import Expectations
 from mkisod.pacs.receiver import Receiver
 from mkisod.pacs.settings import ReceiverSettings, TlsSettings
-from mkisod.spool.durable import Disk, WaitingDisk
+from mkisod.spool.durable import Disk, WaitingDisk, is_full
 from mkisod.spool.inbox import Doorbell, Watch
 from mkisod.spool.layout import Layout, make_directories
 from mkisod.spool.spool import Host, open_spool
@@ -118,7 +118,12 @@ class Daemon:
         threading.Thread(target=self._await_stop, name="stopper", daemon=True).start()  # does not outlive a start that fails
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle_signal)
-        self._spool.recover()
+        try:
+            self._spool.recover()
+        except OSError as error:
+            if self._gave_up_waiting(error):
+                return 0
+            raise
         self._receiver.start()
         threads = [self._start("drops", self._serve_inbox)]
         threads += [self._start(f"worker-{i}", partial(self._work, worker)) for i, worker in enumerate(self._workers)]
@@ -159,7 +164,9 @@ class Daemon:
     def _supervise(self, name: str, serve: Callable[[], None]) -> None:
         try:
             serve()
-        except BaseException:  # noqa: BLE001 - whatever it is, the daemon goes down with it, loudly
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the daemon goes down with it, loudly
+            if self._gave_up_waiting(error):
+                return
             self._log.critical("thread_died", thread=name, exc_info=True)
             self._died = True
             self._stop_reasons.put(f"{name} died")
@@ -169,10 +176,15 @@ class Daemon:
         if not self._stopping.is_set():
             raise RuntimeError("the receiver accepts no connections any more")
 
-    def _wait_for_room(self) -> bool:
+    def _wait_for_room(self, waits: int) -> bool:
         """The disk is full in the middle of a step. False: the daemon stops, and the next start goes on from here."""
-        self._log.error("disk_full", advice="The spool waits for room. Free space on its file system.")
+        if not waits:
+            self._log.error("disk_full", advice="The spool waits for room. Free space on its file system.")
         return not self._stopping.wait(FULL_DISK_INTERVAL_S)
+
+    def _gave_up_waiting(self, error: BaseException) -> bool:
+        """Whether a step failed for want of room, and only because the daemon stops."""
+        return self._stopping.is_set() and isinstance(error, OSError) and is_full(error)
 
     def _serve_inbox(self) -> None:
         interval_s = self._config.spool.scan_interval_s

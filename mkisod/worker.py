@@ -34,7 +34,6 @@ from mkisod.spool.spool import Host, Spool
 
 STATUS_INTERVAL_S = 1.0  # the contract: at most once a second while it moves
 
-
 _POISONOUS = Problem(
     Code.INTERNAL,
     f"The daemon died {MOST_LONE_CRASHES} times while it worked on this job alone.",
@@ -92,8 +91,9 @@ class Attempt:
 
     def end(self, event: Event, **changes: Any) -> None:
         """The last step of an attempt that did not publish: the daemon did not die of it."""
-        record = evolve(self.job.record, crashes=end_attempt(self.job.record.crashes), **changes)
-        self.job = evolve(self.job, record=record)
+        # First what is half built: it may be what fills the disk, and to record the end takes room.
+        self._services.spool.jobs.discard_result(self.job)
+        self.job = evolve(self.job, record=evolve(self.job.record, crashes=end_attempt(self.job.record.crashes), **changes))
         self.advance(event)
 
     def fail(self, error: MkisodError) -> None:

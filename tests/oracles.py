@@ -18,9 +18,11 @@ from tests.peers import require
 
 # What STD-GEN-CD asks beyond the Basic Directory IOD (PS3.11 D.3.3.1), and keys of later profiles, make it a Standard Extended SOP Class.
 _EXPECTED_OF_DIRECTORY = re.compile(
-    r"BasicDirectory|Warning - (Attribute is not present in standard DICOM IOD - .*|Dicom dataset contains attributes not present in standard"
-    r" DICOM IOD - this is a Standard Extended SOP Class)"
+    r"BasicDirectory|Warning - (Attribute is not present in standard DICOM IOD - .*|Dicom dataset contains attributes not present in"
+    r" standard DICOM IOD - this is a Standard Extended SOP Class)"
 )
+
+_LEVEL_1_NAME = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{0,3})?(;1)?")
 
 
 def check_disc(tree: Path, scratch: Path, *, image: Path | None = None, substituted: bool = False) -> None:
@@ -71,7 +73,7 @@ def check_image(image: Path, tree: Path, scratch: Path) -> None:
         "extensions": "NO Joliet present, NO Rock Ridge present",
     }
     names = _run([require("isoinfo"), "-f", "-i", image]).splitlines()
-    illegal = [name for name in names if not all(re.fullmatch(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{0,3})?(;1)?", part) for part in name.split("/")[1:])]
+    illegal = [name for name in names if not all(_LEVEL_1_NAME.fullmatch(part) for part in name.split("/")[1:])]
     assert not illegal, f"no names of ISO 9660 level 1: {illegal}"
     extracted = scratch / "extracted"
     _run([require("xorriso"), "-osirrox", "on", "-indev", image, "-extract", "/", extracted])

@@ -18,12 +18,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
 from pydicom.data import get_testdata_file
+from pydicom.uid import UID
 
 from tests.peers import Peer, dcmqrscp, echo, orthanc, require
 from tests.processes import Process, free_port, started
@@ -55,12 +56,12 @@ class Measurement:
 def make_study(directory: Path, workload: Workload) -> list[Path]:
     """CT instances with noise for pixels, Explicit VR Little Endian."""
     noise = random.Random(workload.edge)  # noqa: S311 - the same bytes in each run
-    template = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    template = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
     template.StudyInstanceUID, template.SeriesInstanceUID = _STUDY_INSTANCE_UID, "2.25.2"
     template.Rows = template.Columns = workload.edge
     paths = []
     for number in range(1, workload.instances + 1):
-        template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = f"2.25.3.{workload.edge}.{number}"
+        template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = UID(f"2.25.3.{workload.edge}.{number}")
         template.InstanceNumber = number
         template.PixelData = noise.randbytes(2 * workload.edge**2)
         paths.append(directory / f"{number:05}.dcm")
@@ -101,18 +102,18 @@ def targets(directory: Path, ports: dict[str, int]) -> Iterator[dict[str, Target
 
     with ExitStack() as stack:
         found = {}
-        for name in ports:
+        for name, port in ports.items():
             folder = directory / name
             folder.mkdir()
             log_path = directory / f"{name}.log"
             process = stack.enter_context(started(name, command(name, folder), log_path, env={"TCP_NODELAY": "1"}))
             ae_title = name.upper()
 
-            def is_ready(ae_title: str = ae_title, port: int = ports[name]) -> bool:
+            def is_ready(ae_title: str = ae_title, port: int = port) -> bool:
                 return echo(ae_title, port)
 
             process.wait_ready(is_ready)
-            found[name] = Target(ae_title, ports[name], folder, process)
+            found[name] = Target(ae_title, port, folder, process)
         yield found
 
 
@@ -130,13 +131,14 @@ def report(title: str, measured: dict[str, list[Measurement]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.receive", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m bench.receive", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the instances")
     parser.add_argument("--archive", choices=["dcmqrscp", "Orthanc"], action="append")
     arguments = parser.parse_args()
-    archives: dict[str, Callable[..., object]] = {"dcmqrscp": dcmqrscp, "Orthanc": orthanc}
-    for workload in (Workload("CT of 512x512", int(1000 * arguments.scale), 512), Workload("objects of 64x64", int(2000 * arguments.scale), 64)):
+    archives: dict[str, Callable[..., AbstractContextManager[Peer]]] = {"dcmqrscp": dcmqrscp, "Orthanc": orthanc}
+    workloads = [Workload("CT of 512x512", int(1000 * arguments.scale), 512), Workload("objects of 64x64", int(2000 * arguments.scale), 64)]
+    for workload in workloads:
         for archive_name in arguments.archive or archives:
             with tempfile.TemporaryDirectory(prefix="mkisod-bench-") as name, ExitStack() as stack:
                 directory = Path(name)
@@ -145,7 +147,7 @@ def main() -> None:
                 ports = {receiver: free_port() for receiver in ("mkisod", "storescp", "storescp_raw", "pynetdicom")}
                 running = stack.enter_context(targets(directory, ports))
                 known = {receiver.upper(): ("127.0.0.1", port) for receiver, port in ports.items()}
-                archive = stack.enter_context(archives[archive_name](directory / "archive", files, destinations=known))  # type: ignore[arg-type]
+                archive = stack.enter_context(archives[archive_name](directory / "archive", files, destinations=known))
                 measured: dict[str, list[Measurement]] = {receiver: [] for receiver in ports}
                 for number in range(arguments.rounds + 1):
                     for receiver in list(ports)[:: 1 if number % 2 else -1]:

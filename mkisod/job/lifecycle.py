@@ -8,6 +8,7 @@ The order of the effects is what makes a crash between any two of them harmless:
 - a job that waits is taken in hand first, by a rename that only one can do, and given away last: whoever finds it in `queued` or
   `deferred` may take it, write its status and end it, so nobody else touches it or its status from then on;
 - in hand, the status goes last, so that the client is never told what could still be undone;
+- a drop's first status is written while it is in hand: so a job found elsewhere whose ticket has another job's status is the older one;
 - a job is removed after its status, so that the start-up scan can say again what the client did not get to read.
 """
 
@@ -81,7 +82,7 @@ TRANSITIONS: dict[tuple[State | None, Event], Transition] = {
     (None, Event.CLAIMED): Transition(
         State.QUEUED, (Effect.WRITE_RECORD, Effect.WRITE_STATUS, Effect.REMOVE_DROP, Effect.MOVE_TO_QUEUED)
     ),
-    (None, Event.REFUSED): Transition(State.FAILED, _keep(Effect.MOVE_TO_HELD)),
+    (None, Event.REFUSED): Transition(State.FAILED, _give_away(Effect.MOVE_TO_HELD)),
     (State.QUEUED, Event.TAKEN): Transition(State.RETRIEVING, (Effect.MOVE_TO_ACTIVE, Effect.DISCARD_UNTRUSTED, *_IN_PLACE)),
     (State.QUEUED, Event.FAILED): Transition(State.FAILED, (Effect.MOVE_TO_ACTIVE, *_keep(Effect.MOVE_TO_HELD))),
     (State.RETRIEVING, Event.RETRIEVED): Transition(State.ASSEMBLING, _IN_PLACE),

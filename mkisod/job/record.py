@@ -56,6 +56,11 @@ class JobRecord:
     allow_partial: bool = False  # the client said so afterwards (.publish)
     version: int = field(default=VERSION)
 
+    @property
+    def is_judged(self) -> bool:
+        """The drop was read, and what it is worth stands here. From then on our synced copy counts: the drop may be lost yet, or change."""
+        return self.owner_uid is not None
+
 
 def make_status(record: JobRecord, updated: datetime, accessions: Sequence[str] = (), previous: Status | None = None) -> Status:
     """What the record alone tells the client; with what the `previous` status of the same job knew of its studies."""

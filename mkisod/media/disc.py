@@ -1,16 +1,18 @@
 """The door of the room: received objects in, a finished and checked disc out.
 
-`build_disc` reads the head of each object, sorts out what belongs where, cuts it into volumes, and makes each (fileset.py). Objects are
-hard-linked, never copied or altered. What it raises: `Permanent` for objects that make no conformant disc or several patients' disc,
-`Transient(DISK_FULL)` for a full disk, OSError for anything else of the file system. What it wrote before it failed lies in
-`directory`, which the caller discards.
+`build_disc` reads the head of each object, sorts out what belongs where, fits it to the profile, cuts it into volumes, and makes each
+(fileset.py). Objects are hard-linked, never copied or altered; where a profile asks for it, converted copies stand for them (fitting.py).
+What it raises: `Permanent` for objects that make no conformant disc or several patients' disc, `Transient(DISK_FULL)` for a full disk,
+OSError for anything else of the file system. What it wrote before it failed lies in `directory`, which the caller discards.
 """
 
 from __future__ import annotations
 
 import errno
 import filecmp
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -18,14 +20,20 @@ from attrs import frozen
 
 from mkisod.errors import Code, Permanent, Transient
 from mkisod.media.consistency import sort_out
+from mkisod.media.convert import Conversion
 from mkisod.media.fileset import FileSetOrder, Volume, make_file_set, measure_extras
+from mkisod.media.fitting import fit_profile
 from mkisod.media.hierarchy import build_hierarchy
 from mkisod.media.index import ObjectIndex
+from mkisod.media.profile import AS_RECEIVED, AUTO
 from mkisod.media.records import Substitution
 from mkisod.media.sums import write_sums
 from mkisod.media.volumes import cut_volumes, find_capacity, make_volume_uid, name_volume
 
-__all__ = ["Disc", "DiscOrder", "ObjectIndex", "Substitution", "Volume", "build_disc"]
+# Where converted objects lie until they are linked; no File-set ID has a dot.
+_CONVERTED = ".converted"
+
+__all__ = ["AS_RECEIVED", "AUTO", "Conversion", "Disc", "DiscOrder", "ObjectIndex", "Substitution", "Volume", "build_disc"]
 
 
 @frozen
@@ -42,6 +50,7 @@ class DiscOrder:
     disclaimer: str = ""
     missing: tuple[str, ...] = ()  # SOP Instance UIDs that never came
     allow_several_patients: bool = False
+    profile: str = AS_RECEIVED  # a name of profile.py, or AUTO
     extras: Path | None = None  # a folder that is copied onto every volume
     creator: str = "mkisod"  # with its version, for the pages
 
@@ -53,6 +62,7 @@ class Disc:
     volumes: tuple[Volume, ...]
     substitutions: tuple[Substitution, ...]
     warnings: tuple[str, ...]
+    conversions: tuple[Conversion, ...] = ()
 
 
 def build_disc(
@@ -65,20 +75,25 @@ def build_disc(
 ) -> Disc:
     """Makes the disc in `directory`, which exists, is empty, and lies on the file system of the objects.
 
-    `report_progress` gets bytes done and bytes in all; what it raises passes through. `index` may know objects from before.
+    `report_progress` gets bytes done and bytes in all, and (0, 1) as long as nothing is known yet; what it raises passes through.
+    `index` may know objects from before.
     """
     describe = (index or ObjectIndex()).describe
-    instances = [describe(path) for path in objects]
+    instances = []
+    for path in objects:
+        instances.append(describe(path))
+        report_progress(0, 1)
     if not instances:
         raise Permanent(Code.NOTHING_SELECTED, "There is no object to make a disc of.")
     contents = sort_out(instances, allow_several_patients=order.allow_several_patients, have_same_content=_have_same_content)
-    volumes = cut_volumes(contents, order.medium, measure_extras(order.extras))
-    names = tuple(name_volume(order.file_set_id, number, len(volumes)) for number in range(1, len(volumes) + 1))
-    progress = _Progress(len(volumes), report_progress)
-    made: list[Volume] = []
-    substitutions: list[Substitution] = []
-    warnings: list[str] = []
-    try:
+    with _naming_a_full_disk():
+        fitting = fit_profile(contents, order.medium, order.profile, directory / _CONVERTED, lambda: report_progress(0, 1))
+        volumes = cut_volumes(fitting.contents, order.medium, measure_extras(order.extras))
+        names = tuple(name_volume(order.file_set_id, number, len(volumes)) for number in range(1, len(volumes) + 1))
+        progress = _Progress(len(volumes), report_progress)
+        made: list[Volume] = []
+        substitutions: list[Substitution] = []
+        warnings: list[str] = [*fitting.warnings]
         for number, content in enumerate(volumes, 1):
             hierarchy = build_hierarchy(content.patients, content.rootless)
             file_set = FileSetOrder(
@@ -94,16 +109,25 @@ def build_disc(
                 creator=order.creator,
                 missing=order.missing,
                 volume_names=names,
+                profile=fitting.profile,
+                conversions=fitting.conversions,
             )
             made.append(make_file_set(file_set, hierarchy, directory, progress.of_volume(number)))
             substitutions += hierarchy.substitutions
             warnings += hierarchy.warnings
+        shutil.rmtree(directory / _CONVERTED, ignore_errors=True)
         write_sums(directory, {directory / volume.image: volume.sha256 for volume in made if volume.image and volume.sha256})
+    return Disc(tuple(made), tuple(substitutions), tuple(dict.fromkeys(warnings)), fitting.conversions)
+
+
+@contextmanager
+def _naming_a_full_disk() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Transient(Code.DISK_FULL, "The disk is full; the disc could not be written.") from error
         raise
-    return Disc(tuple(made), tuple(substitutions), tuple(dict.fromkeys(warnings)))
 
 
 class _Progress:

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from mkisod.errors import Code, Permanent
 from mkisod.media.archive import write_archive
+from mkisod.media.convert import Conversion
 from mkisod.media.dicomdir import encode_dicomdir
 from mkisod.media.hierarchy import Hierarchy
 from mkisod.media.iso import SECTOR_BYTES, is_iso_name, write_image
@@ -43,6 +44,8 @@ class FileSetOrder:
     creator: str
     missing: tuple[str, ...]
     volume_names: tuple[str, ...]
+    profile: str | None
+    conversions: tuple[Conversion, ...]
 
 
 @frozen
@@ -89,7 +92,7 @@ def make_file_set(order: FileSetOrder, hierarchy: Hierarchy, directory: Path, re
         sha256=compute_digest(packed) if packed else None,
         size_bytes=packed.stat().st_size if packed else None,
         instances=len(hierarchy.files),
-        profile=None,
+        profile=order.profile,
     )
 
 
@@ -103,6 +106,7 @@ def _report_part(report: Callable[[int, int], None], number: int, there_is_anoth
 def _make_tree(order: FileSetOrder, hierarchy: Hierarchy, tree: Path) -> list[tuple[str, Path]]:
     """The files of the tree: path in the file-set, and where it lies."""
     tree.mkdir()
+    own = {placed.instance.sop_instance_uid for placed in hierarchy.files}
     facts = PageFacts(
         file_set_id=order.file_set_id,
         created=order.created,
@@ -114,6 +118,8 @@ def _make_tree(order: FileSetOrder, hierarchy: Hierarchy, tree: Path) -> list[tu
         volume_names=order.volume_names,
         extras=tuple(sorted(path.name for path in order.extras.iterdir())) if order.extras else (),
         hierarchy=hierarchy,
+        profile=order.profile,
+        conversions=tuple(conversion for conversion in order.conversions if conversion.sop_instance_uid in own),
     )
     pages = {
         "DICOMDIR": encode_dicomdir(order.file_set_id, order.file_set_uid, hierarchy.roots),

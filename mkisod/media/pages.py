@@ -14,6 +14,7 @@ from datetime import datetime
 
 from attrs import frozen
 
+from mkisod.media.convert import Conversion
 from mkisod.media.dicomdir import DirectoryRecord
 from mkisod.media.header import decode_text
 from mkisod.media.hierarchy import Hierarchy
@@ -46,6 +47,8 @@ class PageFacts:
     volume_names: tuple[str, ...]
     extras: tuple[str, ...]  # names in the root that the configuration added
     hierarchy: Hierarchy
+    profile: str | None
+    conversions: tuple[Conversion, ...]
 
 
 def render_readme(facts: PageFacts) -> bytes:
@@ -132,7 +135,7 @@ def _describe_volume(facts: PageFacts) -> list[tuple[str, str]]:
         ("Institution", facts.institution or "not stated"),
         ("Contact", facts.contact or "not stated"),
         ("Created", f"{facts.created:%Y-%m-%d %H:%M} UTC by {facts.creator}"),
-        ("Content", f"{objects} DICOM {_objects(objects)}"),
+        ("Content", f"{objects} DICOM {_objects(objects)}" + (f", profile {facts.profile}" if facts.profile else "")),
     ]
     if count > 1:
         others = ", ".join(name for name in facts.volume_names if name != facts.file_set_id)
@@ -144,9 +147,14 @@ def _list_notes(facts: PageFacts) -> Iterator[str]:
     if facts.missing:
         more = f"; the first {_MOST_MISSING} are named here" if len(facts.missing) > _MOST_MISSING else ""
         yield f"This disc is not complete. {len(facts.missing)} {_objects(len(facts.missing))} could not be retrieved{more}:"
+    if facts.conversions:
+        lossy = sum(conversion.was_lossy for conversion in facts.conversions)
+        more = f" Of these, {lossy} had been compressed with loss before, and say so." if lossy else ""
+        count = len(facts.conversions)
+        yield f"{count} {_objects(count)} were converted without loss to uncompressed pixel data or plain encoding for this disc.{more}"
     if facts.hierarchy.substitutions:
         count = len(facts.hierarchy.substitutions)
-        yield f"{count} values that the objects lack were supplied in the DICOMDIR. The objects themselves are as received."
+        yield f"{count} values that the objects lack were supplied in the DICOMDIR. The objects themselves were not changed for that."
 
 
 def _list_people(hierarchy: Hierarchy) -> list[DirectoryRecord]:

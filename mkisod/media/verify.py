@@ -22,7 +22,7 @@ from mkisod.media.iso import SECTOR_BYTES, is_iso_name
 from mkisod.media.keys import KEYS, TAGS, TEXT_VRS
 from mkisod.media.record_types import ROOT_RECORD_TYPES, find_record_type
 from mkisod.media.source import ArchiveSource, ImageSource, Source, SourceDefect, open_source
-from mkisod.media.sums import check_sums
+from mkisod.media.sums import SUMS_NAME, check_sums
 
 _COMPONENT = re.compile(r"[A-Z0-9_]{1,8}")
 _FILE_SET_ID = re.compile(r"[A-Z0-9_ ]{0,16}")
@@ -56,7 +56,12 @@ class Fault:
 
 
 def verify_path(path: Path) -> tuple[Fault, ...]:
-    """What is wrong with the disc at `path`: a folder, an image or an archive. Raises OSError where it cannot be read at all."""
+    """What is wrong with the disc at `path`: a folder, an image or an archive; or with all of them in the folder of a result.
+
+    Raises OSError where it cannot be read at all.
+    """
+    if (path / SUMS_NAME).is_file() and not (path / "DICOMDIR").exists():
+        return tuple(fault for inner in sorted(path.iterdir()) if _is_volume(inner) for fault in verify_path(inner))
     faults = [Fault(where, message) for where, message in check_sums(path)]
     try:
         with open_source(path) as source:
@@ -68,6 +73,10 @@ def verify_path(path: Path) -> tuple[Fault, ...]:
     except SourceDefect as defect:
         faults.append(Fault(path.name, str(defect)))
     return tuple(faults)
+
+
+def _is_volume(path: Path) -> bool:
+    return path.suffix.upper() in (".ISO", ".ZIP") or path.is_dir()
 
 
 def compare_trees(image: Path, tree: Path) -> tuple[Fault, ...]:

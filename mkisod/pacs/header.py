@@ -34,7 +34,7 @@ _WANTED = frozenset(
     }
 )
 # PS3.5 section 7.1.2: these have a length of 2 bytes, all others 2 reserved bytes and a length of 4.
-_SHORT_VRS = frozenset(vr.encode() for vr in "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _ITEM_GROUP, _DELIMITATIONS = 0xFFFE, (0xE00D, 0xE0DD)  # PS3.5 section 7.5: items and delimiters have no VR
 _LITTLE_ENDIAN, _BIG_ENDIAN = struct.Struct("<HH2sH"), struct.Struct(">HH2sH")  # Explicit VR; of Implicit VR the tag alone counts

@@ -1,9 +1,9 @@
 """One instance on its way in: from the first fragment of its data set to the DIMSE status of its C-STORE response.
 
 Owns the `Arrival` it is given, and ends it exactly once, whatever happens. Nothing is written before the identifying attributes were
-read and admitted; then every fragment goes from the receive buffer to the file, as many at once as are there. A failure (refused, contradictory, no room) is
-remembered, the rest of the data set is read and thrown away, and `finish` tells it: the association goes on. Memory: the head of a data
-set whose identifying attributes do not lie within its first bytes, up to `header.LIMIT_BYTES`; nothing else is held.
+read and admitted; then the fragments go from the receive buffer to the file, as many at once as are there. A failure (refused,
+contradictory, no room) is remembered, the rest of the data set is read and thrown away, and `finish` tells it: the association goes on.
+Memory: the head of a data set whose identifying attributes do not lie within its first bytes, up to `header.LIMIT_BYTES`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from mkisod.pacs.command import Command
 from mkisod.pacs.header import LIMIT_BYTES, scan_header
 from mkisod.pacs.part10 import encode_file_meta
 from mkisod.pacs.reception import DATA_SET_MISMATCH, OUT_OF_RESOURCES, SUCCESS, Arrival, Header, Offer, Reception, Refusal
-
 
 _MOST_PIECES = 1000  # below IOV_MAX of Linux, 1024
 

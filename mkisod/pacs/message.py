@@ -122,7 +122,8 @@ class MessageReceiver:
         if command.field != dimse.C_STORE_RQ:
             return dimse.UNRECOGNIZED_OPERATION, "only C-STORE and C-ECHO are served here"
         negotiated_uid = self._contexts[self._context_id].abstract_syntax_uid
-        if negotiated_uid == VERIFICATION_UID or (command.sop_class_uid != negotiated_uid and not is_storage_sop_class(command.sop_class_uid)):
+        is_storage = command.sop_class_uid == negotiated_uid or is_storage_sop_class(command.sop_class_uid)
+        if negotiated_uid == VERIFICATION_UID or not is_storage:
             return dimse.SOP_CLASS_NOT_SUPPORTED, "not a storage SOP class"
         if not is_uid(command.sop_instance_uid):
             return dimse.INVALID_SOP_INSTANCE, "Affected SOP Instance UID is not a UID"

@@ -109,7 +109,9 @@ def make_identifier(move: Move) -> Dataset:
 
 def _make_outcome(response: Dataset, identifier: Dataset | None) -> MoveOutcome:
     failed_uids = identifier.get("FailedSOPInstanceUIDList") if identifier is not None else None
-    if isinstance(failed_uids, str):
+    if isinstance(failed_uids, bytes):  # more than 64 KiB of it comes as VR UN in Explicit VR (PS3.5 6.2.2)
+        failed_uids = failed_uids.decode("ascii", "replace").rstrip("\0 ").split("\\")
+    elif isinstance(failed_uids, str):
         failed_uids = [failed_uids]
     return MoveOutcome(
         response.Status,

@@ -134,7 +134,8 @@ def decode_associate_request(body: bytes) -> AssociateRequest:
     version, called, calling, _ = _FIXED.unpack_from(body)
     application: list[str] = []
     contexts: dict[int, ProposedContext] = {}
-    user: list[tuple[int, bytes]] = []
+    max_length, implementation = 0, ["", ""]
+    roles: dict[str, RoleSelection] = {}
     for item_type, value in _iterate_items(body[68:]):
         if item_type == _APPLICATION_CONTEXT:
             application.append(_decode_text(value))
@@ -144,21 +145,22 @@ def decode_associate_request(body: bytes) -> AssociateRequest:
                 raise InvalidPdu(f"presentation context ID {context.context_id} is used twice")
             contexts[context.context_id] = context
         elif item_type == _USER_INFORMATION:
-            user += _iterate_items(value)
+            for user_type, user_value in _iterate_items(value):
+                if user_type == _MAXIMUM_LENGTH:
+                    if len(user_value) != 4:
+                        raise InvalidPdu("the maximum length item has a wrong length")
+                    max_length = int.from_bytes(user_value, "big")
+                elif user_type == _ROLE_SELECTION:
+                    role = _decode_role(user_value)
+                    roles[role.sop_class_uid] = role
+                elif user_type == _IMPLEMENTATION_CLASS:
+                    implementation[0] = _decode_text(user_value[:64])
+                elif user_type == _IMPLEMENTATION_VERSION:
+                    implementation[1] = _decode_text(user_value[:16])
     if len(application) != 1 or not contexts:
         raise InvalidPdu("the A-ASSOCIATE-RQ lacks its application context or its presentation contexts")
-    max_length, roles, implementation = 0, [], ["", ""]
-    for item_type, value in user:
-        if item_type == _MAXIMUM_LENGTH:
-            if len(value) != 4:
-                raise InvalidPdu("the maximum length item has a wrong length")
-            max_length = int.from_bytes(value, "big")
-        elif item_type == _ROLE_SELECTION:
-            roles.append(_decode_role(value))
-        elif item_type == _IMPLEMENTATION_CLASS:
-            implementation[0] = _decode_text(value[:64])
-        elif item_type == _IMPLEMENTATION_VERSION:
-            implementation[1] = _decode_text(value[:16])
+    # PS3.7 section D.3.3.4: a role belongs to a SOP class that is proposed. Others would only make the answer long.
+    proposed = {context.abstract_syntax_uid for context in contexts.values()}
     return AssociateRequest(
         protocol_version=version,
         called_ae_title=_decode_text(called),
@@ -167,7 +169,7 @@ def decode_associate_request(body: bytes) -> AssociateRequest:
         application_context_uid=application[0],
         contexts=tuple(contexts.values()),
         max_length_bytes=max_length,
-        roles=tuple(roles),
+        roles=tuple(role for uid, role in roles.items() if uid in proposed and len(uid) <= 64),
         implementation=" ".join(filter(None, implementation)),
     )
 

@@ -149,8 +149,8 @@ class Receiver:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._accepted += 1
         log = self._log.bind(association=self._accepted, peer=peer)
-        surroundings = Surroundings(self._settings, self._reception, self._tls, _resolve, self._establish, self._conclude, self._interrupt_fd)
-        association = Association(sock, peer, surroundings, log)
+        around = Surroundings(self._settings, self._reception, self._tls, _resolve, self._establish, self._conclude, self._interrupt_fd)
+        association = Association(sock, peer, around, log)
         with self._changed:
             if len(self._others) >= MAX_OTHER_CONNECTIONS:
                 next(iter(self._others)).cut()

@@ -1,9 +1,9 @@
 """One connection as a stream of bytes in one reused buffer.
 
 Owns the socket of an association and the buffer it is read into. What is read is handed out as views into that buffer: they are valid
-until it is filled anew, before which `before_reuse` is called. Where nothing is there it sleeps in the kernel until something comes, a limit passes, or our own side interrupts;
-nothing wakes it otherwise. A connection that ends raises `ConnectionEnded`, a limit that passes TimeoutError, an interruption
-`Interrupted`.
+until it is filled anew, before which `before_reuse` is called. Where nothing is there it sleeps in the kernel until something comes, a
+limit passes, or our own side interrupts; nothing wakes it otherwise. A connection that ends raises `ConnectionEnded`, a limit that passes
+TimeoutError, an interruption `Interrupted`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ what it means is for the caller to say.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -82,12 +83,14 @@ class Disk:
 
 
 class WaitingDisk(Disk):
-    """A disk that, when it is full, waits for room instead of failing. `wait` blocks for a while; False: give up, and fail after all.
+    """A disk that, when it is full, waits for room instead of failing.
+
+    `wait` is told how often this step has waited already, and blocks for a while; False: give up, and fail after all.
 
     For the steps of the spool, none of which can be left half done; what brings in data (the receiver, the image) fails instead.
     """
 
-    def __init__(self, wait: Callable[[], bool]) -> None:
+    def __init__(self, wait: Callable[[int], bool]) -> None:
         self._wait = wait
 
     def write(self, path: Path, data: bytes) -> None:
@@ -103,11 +106,11 @@ class WaitingDisk(Disk):
         self._insist(partial(super().make_directory, path))
 
     def _insist(self, step: Callable[[], None]) -> None:
-        while True:
+        for waits in itertools.count():
             try:
                 return step()
             except OSError as error:
-                if not is_full(error) or not self._wait():
+                if not is_full(error) or not self._wait(waits):
                     raise
 
 

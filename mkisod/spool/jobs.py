@@ -172,8 +172,12 @@ class Jobs:
 
     def make_result_directory(self, job: Job) -> None:
         """An empty `result/`; what an earlier attempt left there goes."""
-        self._disk.remove_tree(job.directory.result)
+        self.discard_result(job)
         self._disk.make_directory(job.directory.result)
+
+    def discard_result(self, job: Job) -> None:
+        """Remove a result that is not published."""
+        self._disk.remove_tree(job.directory.result)
 
     def count_objects(self, job: Job) -> int:
         """How many instances have been received."""

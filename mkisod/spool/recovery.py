@@ -61,8 +61,11 @@ class Recovery:
     def _recover(self, job: Job) -> None:
         """Go on with a job that a dead daemon had in hand."""
         directory, record = job.directory, job.record
-        if os.path.lexists(directory.drop):
+        has_drop = os.path.lexists(directory.drop)
+        if has_drop and not record.is_judged:
             self._claims.resume(job)
+        elif has_drop and record.state is State.FAILED:
+            self._jobs.enter(job, Event.REFUSED, self._describe(job))
         elif self._outbox.has_result(job.ticket, job.id):
             status = self._outbox.read_result(job.ticket, job.id)
             event = Event.PUBLISHED_PARTIAL if status.state is State.PARTIAL else Event.PUBLISHED
@@ -73,6 +76,7 @@ class Recovery:
             self._jobs.discard(directory)  # died before the drop was claimed
             return
         else:
+            self._jobs.remove_drop(directory)
             crashes = note_death(record.crashes, self._jobs.count_objects(job), _PHASES.get(record.state, 0))
             self._advance(evolve(job, record=evolve(record, crashes=crashes, retry_at=None)), Event.RECOVERED)
         self._log.info("job_recovered", ticket=job.ticket, job=job.id, found=record.state)
@@ -91,8 +95,7 @@ class Recovery:
             self._advance(job, Event.RELEASED)
         else:
             status = self._read_status(job.ticket)
-            # A status knows its seconds only: of two requests in one second the one that is not here any more came later.
-            if status is not None and (status.state == record.state if status.job == job.id else status.created >= record.created):
+            if status is not None and (status.job != job.id or status.state == record.state):
                 return
             self._outbox.write_status(self._describe(job)(record))
             self._log.info("status_written_again", ticket=job.ticket, job=job.id, state=record.state)

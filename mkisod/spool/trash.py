@@ -16,7 +16,8 @@ from mkisod.spool.layout import Layout
 
 def remove(layout: Layout, disk: Disk, path: Path) -> None:
     """Remove what stands at `path`; nothing there is nothing to do. Durable on return as far as its name is concerned."""
-    target = layout.trash / path.name
+    # Named by where it stood: a job and its result, which have one name, may be removed at the same time by two threads.
+    target = layout.trash / "-".join(path.relative_to(layout.root).parts)
     disk.remove_tree(target)  # of an earlier try
     try:
         disk.move(path, target)

@@ -38,5 +38,7 @@ def make_log(stream: TextIO, level: int = logging.INFO) -> FilteringBoundLogger:
 
 
 def make_quiet_log() -> FilteringBoundLogger:
-    """For commands whose output is for a person: warnings and worse only."""
-    return make_log(sys.stderr, logging.WARNING)
+    """For commands whose output is for a person: warnings and worse only. What pynetdicom warns of, the command says in its own words."""
+    log = make_log(sys.stderr, logging.WARNING)
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    return log

@@ -255,6 +255,7 @@ class CrashDisk(Disk, Generic[W]):
         self.root = root
         self.steps = list(steps)
         self.dies_at = dies_at
+        self.fails_at: int | None = None  # this step fails, once
         self.sees_directories = True  # False: a sync of a directory does nothing
         self.tree = Tree()
         for step in steps:
@@ -264,6 +265,7 @@ class CrashDisk(Disk, Generic[W]):
         self._look_at_world = look_at_world
         self._next = 1 + max((step.change.child for step in steps if isinstance(step.change, Name)), default=ROOT)
         self._of_client = False
+        self._cut = len(str(root)) + 1
         self._nodes = {os.stat(root / path).st_ino: node for path, node in self.tree.list()}
 
     @contextlib.contextmanager
@@ -274,15 +276,21 @@ class CrashDisk(Disk, Generic[W]):
         self._of_client = False
 
     def _find(self, path: Path) -> int:
-        return self.tree.find(str(path.relative_to(self.root)))
+        return self.tree.find(str(path)[self._cut :] or ".")
 
     def _find_parent(self, path: Path) -> int:
-        return self._find(path.parent)
+        return self.tree.find(os.path.dirname(str(path))[self._cut :] or ".")
+
+    def _knows(self, path: Path) -> bool:
+        return path.name in self.tree.directories[self._find_parent(path)]
 
     def _take(self, change: Change, act: Callable[[], object] = lambda: None) -> None:
-        """A death comes before a step. What fails is none."""
+        """A death comes before a step; so does a failure, which is none."""
         if self.dies_at is not None and len(self.steps) >= self.dies_at:
             raise Death
+        if self.fails_at == len(self.steps):
+            self.fails_at = None
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         act()
         self.tree.apply(change)
         self.steps.append(Step(change, self._look_at_world(), self._of_client))
@@ -319,16 +327,19 @@ class CrashDisk(Disk, Generic[W]):
                 self._take(Fill(node, part), lambda part=part: super(CrashDisk, self).write(path, part))  # type: ignore[misc]
 
     def sync(self, path: Path) -> None:
-        self.notice(path)
-        if self.sees_directories or not path.is_dir():
-            self._take(Flush(self._find(path)))
+        if not self._knows(path):
+            self.notice(path)
+        node = self._find(path)
+        if node in self.tree.directories:
+            for name in sorted(set(os.listdir(path)) - self.tree.directories[node].keys()):
+                self.notice(path / name)
+            if not self.sees_directories:
+                return
+        self._take(Flush(node))
 
     def rename(self, source: Path, target: Path) -> None:
-        if os.path.lexists(source):
+        if not self._knows(source):
             self.notice(source)
-        # A missing source or target directory is for the system to complain about.
-        if not os.path.lexists(source) or not target.parent.is_dir():
-            os.rename(source, target)
         change = Move(self._find_parent(source), source.name, self._find_parent(target), target.name)
         self._take(change, lambda: super(CrashDisk, self).rename(source, target))
 
@@ -338,7 +349,7 @@ class CrashDisk(Disk, Generic[W]):
         self._nodes[os.stat(path).st_ino] = node
 
     def remove(self, path: Path) -> None:
-        if os.path.lexists(path):
+        if not self._knows(path):
             self.notice(path)
         self._take(Unname(self._find_parent(path), path.name), lambda: super(CrashDisk, self).remove(path))
 
@@ -346,7 +357,6 @@ class CrashDisk(Disk, Generic[W]):
         """Entry by entry, since a death can fall between any two."""
         if not os.path.lexists(path):
             return
-        self.notice(path)
         if path.is_dir() and not path.is_symlink():
             for name in sorted(os.listdir(path)):
                 self.remove_tree(path / name)

@@ -7,6 +7,7 @@ A `Life` is the real spool, the real worker and the real start-up scan on a `Cra
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -81,6 +82,9 @@ class Scenario:
     jobs: JobSettings = field(factory=lambda: JobSettings(workers=1, retry_first_s=30.0, not_found_retry_s=()))
     real_disc: bool = False
     unsynced: bool = False
+    dropped: bool = False  # the operator removes what failed
+    keeps_result: bool = False  # of an earlier request of the ticket: it goes when there is a new one
+    leaves_held: bool = False  # an earlier request of the ticket, which failed
     tick: timedelta = _TICK
 
     @property
@@ -94,7 +98,7 @@ class Restless(AssertionError):
 
 def silence() -> Any:
     """A logger that says nothing."""
-    return structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(60))
+    return structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 class Life:
@@ -150,7 +154,7 @@ class Life:
     def _draw(self, count: int) -> bytes:
         """Never the same twice, not in another life either."""
         self.world = evolve(self.world, numbers=self.world.numbers + 1)
-        return (self.world.numbers * 0x0101010101).to_bytes(16)[-count:]
+        return bytes(self.world.numbers // 31**place % 31 for place in range(count))  # 31: the letters of a job id
 
     @contextlib.contextmanager
     def _stand_ins(self) -> Iterator[None]:
@@ -188,10 +192,12 @@ class Life:
         """One round, then all the work there is. False: there is rest, and nothing will come of waiting."""
         before = len(self.steps)
         wait_s = self.spool.rounds.go(set()) or 0.0
+        if self._say():
+            return True
         while (job := self.spool.queue.choose()) is not None:
             if self._workers[0].take(job):
                 self._workers[0].carry()
-        if self._say() or len(self.steps) > before:
+        if len(self.steps) > before:
             return True
         if any(self.layout.deferred.iterdir()) or any(self.layout.inbox.glob("*.req")):
             self.world = evolve(self.world, now=self.world.now + timedelta(seconds=wait_s + 1))

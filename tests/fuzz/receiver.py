@@ -9,7 +9,6 @@ whole, and not one report of a defect.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import socket
 import struct
@@ -84,10 +83,9 @@ def mutate(random_: random.Random, data: bytes, others: list[bytes]) -> bytes:
 
 def generate(random_: random.Random, data_set: bytes) -> bytes:
     """An association, most of it right, some of it not."""
-    contexts = [
-        (random_.choice([CT_IMAGE_STORAGE, "1.2.840.10008.1.1", "1.2.3", "1.2.840.10008.5.1.4.1.2.2.1"]), [random_.choice([EXPLICIT_LE, IMPLICIT_LE])])
-        for _ in range(random_.choice([1, 1, 2, 5, 128]))
-    ]
+    classes = [CT_IMAGE_STORAGE, "1.2.840.10008.1.1", "1.2.3", "1.2.840.10008.5.1.4.1.2.2.1"]
+    number = random_.choice([1, 1, 2, 5, 128])
+    contexts = [(random_.choice(classes), [random_.choice([EXPLICIT_LE, IMPLICIT_LE])]) for _ in range(number)]
     called = random_.choice(["CDRECORD", "CDRECORD", "CDRECORD", "OTHER"])
     parts = [encode_associate_rq(contexts, called=called, max_length_bytes=random_.choice([0, 1, 7, 16384, 0xFFFFFFFF]))]
 
@@ -103,11 +101,14 @@ def generate(random_: random.Random, data_set: bytes) -> bytes:
         ]
         return b"".join(struct.pack("<HHI", random_.choice([0, 0, 0, 8]), element, len(value)) + value for element, value in elements)
 
+    def make_store() -> bytes:
+        return encode_store_rq(CT_IMAGE_STORAGE, random_.choice(["1.2.3", "x", "9" * 70]))
+
     makers: list[Callable[[], bytes]] = [
         lambda: encode_pdu(random_.randrange(256), random_.randbytes(random_.randrange(200)), random_.choice([None, *_LENGTHS])),
         lambda: encode_pdu(4, b"".join(make_pdv() for _ in range(random_.randrange(4))), random_.choice([None, None, *_LENGTHS])),
         lambda: encode_message(1, make_command(), random_.choice([b"", data_set[: random_.randrange(3000)]])),
-        lambda: encode_message(1, encode_store_rq(CT_IMAGE_STORAGE, random_.choice(["1.2.3", "x", "9" * 70])), random_.randbytes(random_.randrange(5000))),
+        lambda: encode_message(1, make_store(), random_.randbytes(random_.randrange(5000))),
         lambda: encode_message(1, encode_echo_rq()),
         lambda: encode_pdu(random_.choice([5, 6, 7]), bytes(4)),
         lambda: random_.randbytes(random_.randrange(60)),
@@ -157,10 +158,10 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def count_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def fuzz(count: int, seed: int, *, note: Callable[[str], None] = lambda _: None) -> int:
+def fuzz(count: int, seed: int, *, note: Callable[[str], object] = lambda _: None) -> int:
     """Throws `count` inputs. Returns how many of them led to an association. Raises `Finding`."""
     path = Path(str(get_testdata_file("CT_small.dcm")))
     data_set, sop_instance_uid = read_data_set(path), str(pydicom.dcmread(path).SOPInstanceUID)
@@ -201,13 +202,13 @@ def fuzz(count: int, seed: int, *, note: Callable[[str], None] = lambda _: None)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.receiver", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.receiver", description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}")
+    sys.stdout.write(f"seed {arguments.seed}\n")
     try:
-        fuzz(arguments.count, arguments.seed, note=print)
+        fuzz(arguments.count, arguments.seed, note=lambda line: sys.stdout.write(f"{line}\n"))
     except Finding as finding:
         sys.exit(f"{finding}; repeat with --seed {arguments.seed}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 
@@ -19,7 +20,7 @@ ORDER = DiscOrder(
 )
 
 
-def make_disc(objects: Iterable[Path], directory: Path, **changes: object) -> Disc:
+def make_disc(objects: Iterable[Path], directory: Path, **changes: Any) -> Disc:
     """A disc of `objects` in `directory`, which is made; `changes` are fields of the order."""
     directory.mkdir()
     return build_disc(evolve(ORDER, **changes), objects, directory, report_progress=lambda _done, _total: None)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomFileLike
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, BlendingSoftcopyPresentationStateStorage, CTImageStorage, EncapsulatedCDAStorage, ExplicitVRLittleEndian
 
@@ -129,7 +130,7 @@ def receive_file(source: Path, target: Path) -> Path:
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     with target.open("wb") as file:
         file.write(bytes(128) + b"DICM")
-        write_file_meta_info(file, meta)
+        write_file_meta_info(DicomFileLike(file), meta)
         file.write(data[_find_data_set(source) :])
     return target
 

@@ -21,11 +21,11 @@ class DirectoryArrival:
     def commit(self, size_bytes: int) -> None:
         self._close()
         self.size_bytes = size_bytes
-        os.rename(self._part, self.path)
+        os.rename(self._part, self.path)  # noqa: PTH104 - as above
 
     def abort(self) -> None:
         self._close()
-        os.unlink(self._part)
+        os.unlink(self._part)  # noqa: PTH108 - as above
 
     def _close(self) -> None:
         fd, self.fd = self.fd, None

@@ -28,7 +28,9 @@ PACS_KEYS = {"first_arrival_s": 10, "grace_s": 0.5}
 NOT_DONE = ("failed", "deferred")
 
 
-def make_config(spool: Path, port: int, pacs: Mapping[str, Address], *, workers: int = 2, pacs_keys: Mapping[str, object] | None = None) -> str:
+def make_config(
+    spool: Path, port: int, pacs: Mapping[str, Address], *, workers: int = 2, pacs_keys: Mapping[str, object] | None = None
+) -> str:
     """A mkisod.toml. `pacs`: name, which is its AE title too, to host and port; `pacs_keys` goes into each of its tables.
 
     `settle_s` is long: what is renamed into place, or ends in @end, is taken at once, and nothing here waits for it.
@@ -92,7 +94,9 @@ def run_command(*arguments: object, env: Mapping[str, str] | None = None, deadli
     """Run `mkisod` with these arguments to its end. Whatever it was told: it never shows a traceback."""
     command = [sys.executable, "-m", "mkisod", *map(str, arguments)]
     environment = {**os.environ, **command_environment(), **(env or {})}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=deadline_s, stdin=subprocess.DEVNULL, env=environment)
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=deadline_s, stdin=subprocess.DEVNULL, env=environment
+    )
     said = Said(done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in said.output + said.messages, said
     return said

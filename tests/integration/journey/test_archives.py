@@ -17,6 +17,7 @@ from pydicom import dcmread
 
 from mkisod.demo.pacs import DemoPacs
 from mkisod.demo.phantom import write_phantom
+from tests.daemon import Status
 from tests.integration.journey.site import AE_TITLE, Address, Site, running_site
 from tests.oracles import check_disc, check_sums, find_differences, read_objects
 from tests.peers import dcmqrscp, dicomdirtests, orthanc, require, storescp
@@ -105,7 +106,7 @@ def _sort_by_accession(files: list[Path]) -> dict[str, Held]:
         (["PHANTOM.CT.1"], [f"@patient {PHANTOM}", "@birthdate 19700401"]),  # with a structured report
         (["PHANTOM.MR.1"], []),  # with an encapsulated PDF
     ],
-    ids=" ".join,
+    ids=["ct", "mr", "small_mr", "two_studies", "report", "document"],
 )
 def test_the_disc_holds_what_the_archive_holds(archive: Archive, accessions: list[str], believed: list[str], tmp_path: Path) -> None:
     status = archive.site.request("-".join(["disc", *accessions]), *believed, *accessions)
@@ -140,30 +141,34 @@ def test_both_phantom_studies_make_one_file_set_although_the_name_is_spelled_in_
 def test_an_accession_of_two_patients_is_refused(archive: Archive) -> None:
     assert len(archive.held["2"].patient_ids) == 2, "the test files have changed"
     status = archive.site.request("two-patients", "2", states="failed")
-    _check_mismatch(archive.site, status)
+    _check_mismatch(archive.site, status, instances=0)
 
 
 @pytest.mark.parametrize(
-    "lines",
+    ("lines", "instances"),
     [
-        ["@patient 12345678", "134"],
-        ["@birthdate 19700101", "134"],  # the archive holds no birth date: nothing says that this one is right
-        ["@birthdate 19700402", "PHANTOM.CT.1"],
-        ["134", "1"],
+        (["@patient 12345678", "134"], 0),
+        # The archive holds no birth date. Perhaps the instances do; then not even they say that this one is right.
+        (["@birthdate 19700101", "134"], 4),
+        (["@birthdate 19700402", "PHANTOM.CT.1"], 0),
+        (["134", "1"], 0),
     ],
     ids=["patient", "unconfirmed_birth_date", "birth_date", "accessions_of_two_patients"],
 )
-def test_another_patient_than_the_client_believes_is_refused(archive: Archive, lines: list[str], request: pytest.FixtureRequest) -> None:
+def test_another_patient_than_the_client_believes_is_refused(
+    archive: Archive, lines: list[str], instances: int, request: pytest.FixtureRequest
+) -> None:
     ticket = "mismatch-" + request.node.callspec.id.split("-")[-1]
-    _check_mismatch(archive.site, archive.site.request(ticket, *lines, states="failed"))
+    _check_mismatch(archive.site, archive.site.request(ticket, *lines, states="failed"), instances)
 
 
-def _check_mismatch(site: Site, status: dict[str, object]) -> None:
-    assert isinstance(status["error"], dict)
+def _check_mismatch(site: Site, status: Status, instances: int) -> None:
+    """`instances`: how many are retrieved before it is known. Where the answers of the archive tell it, nothing is moved."""
     assert status["error"]["code"] == "patient_mismatch"
+    assert status["progress"]["instances_received"] == instances
     assert not status["error"]["transient"]
     assert status["result"] is None
-    assert [path.name for path in (site.daemon.outbox / str(status["ticket"])).iterdir()] == ["status.json"]
+    assert [path.name for path in (site.daemon.outbox / status["ticket"]).iterdir()] == ["status.json"]
     assert not (site.held(status) / "objects").exists(), "what was received of the wrong patient is kept"
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,9 @@ def test_find_shows_what_would_come_and_moves_nothing(ward: Ward) -> None:
     assert not [name for name in OF_THE_PATIENT if name in said.output]
 
 
-@pytest.mark.parametrize(("accession", "code"), [("NOWHERE", "accession_not_found"), ("PHANTOM*", "accession_invalid"), ("", "accession_invalid")])
+@pytest.mark.parametrize(
+    ("accession", "code"), [("NOWHERE", "accession_not_found"), ("PHANTOM*", "accession_invalid"), ("", "accession_invalid")]
+)
 def test_find_without_success(ward: Ward, accession: str, code: str) -> None:
     said = run_command("find", accession, *ward.config)
     assert (said.exit_code, said.output) == (1, "")
@@ -211,7 +214,8 @@ def test_serve_names_all_mistakes_of_its_configuration(tmp_path: Path) -> None:
     )
     said = run_command("serve", "--config", config)
     assert (said.exit_code, said.output) == (78, "")
-    keys = ["spool.dir", "spool.settle", "receiver.port", "receiver.ae_title", "pacs.A.host", "pacs.A.query", "pacs.B.port", "jobs.workers", "burner"]
+    keys = ["spool.dir", "spool.settle", "receiver.port", "receiver.ae_title", "pacs.A.host", "pacs.A.query", "pacs.B.port", "jobs.workers"]
+    keys.append("burner")
     lines = said.messages.splitlines()
     assert [key for key in keys if not any(line.strip().startswith(f"{key}: ") for line in lines)] == []
     assert len([line for line in lines if line.startswith("  ")]) == len(keys), "each mistake once, and no other line"
@@ -272,10 +276,15 @@ def test_the_journal_is_one_json_object_a_line_and_names_nobody(ward: Ward) -> N
 # --- demo --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_demo(tmp_path: Path) -> None:
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A temporary folder for a command. Not below pytest's: the address of a Unix socket holds no more than 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="mkisod-") as folder:
+        yield Path(folder)
+
+
+def test_demo(tmp_path: Path, temporary: Path) -> None:
     """Everything it makes is below one temporary folder, and gone at the end, except what it was told to keep."""
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
     said = run_command("demo", "--keep", tmp_path / "kept", env={"TMPDIR": str(temporary)})
     assert said.exit_code == 0
     assert said.output.startswith("demo: done\n")
@@ -314,9 +323,7 @@ def test_demo_without_anything_to_show(tmp_path: Path) -> None:
         assert one_sentence(said.messages).endswith("[usage]")
 
 
-def test_demo_interrupted_leaves_nothing_running(tmp_path: Path) -> None:
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+def test_demo_interrupted_leaves_nothing_running(tmp_path: Path, temporary: Path) -> None:
     log = tmp_path / "demo.log"
     environment = {**command_environment(), "TMPDIR": str(temporary)}
     with started("demo", [sys.executable, "-m", "mkisod", "demo"], log, env=environment, end_signal=signal.SIGINT) as process:

@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def run_script(site: Site, ticket: str, *accessions: str) -> dict[str, Any]:
-    command = [require("php"), SCRIPT, site.spool, ticket, *accessions]
+    command = [require("php"), str(SCRIPT), str(site.spool), ticket, *accessions]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=90)
     assert (done.returncode, done.stderr) == (0, ""), done
     answer: dict[str, Any] = json.loads(done.stdout)

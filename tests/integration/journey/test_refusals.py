@@ -44,7 +44,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 MALFORMED, ACCESSION, UNSUPPORTED = "request_malformed", "accession_invalid", "not_supported"
 
-REFUSED = {
+REFUSED: dict[str, tuple[str | bytes, str, list[str]]] = {
     # name: what is dropped, the code, and what the message has to name
     "nothing": ("", MALFORMED, ["no accession number"]),
     "no_accession": ("# only a comment\n\n@end\n", MALFORMED, ["no accession number"]),

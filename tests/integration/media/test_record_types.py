@@ -1,4 +1,4 @@
-"""An object of every storage SOP class on one disc, judged by dciodvfy and dcdirdmp, and compared with what dcmmkdir makes of the same files."""
+"""An object of every storage SOP class on one disc, judged by dciodvfy and dcdirdmp, and compared with dcmmkdir's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread, uid
+from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 
 from mkisod.media.record_types import find_record_type
@@ -20,7 +21,7 @@ from tests.peers import require
 
 STORAGE = sorted(
     sop_class_uid
-    for sop_class_uid, (name, kind, *_) in uid.UID_dictionary.items()
+    for sop_class_uid, (name, kind, *_) in UID_dictionary.items()
     if kind == "SOP Class" and "Storage" in name and not re.search("Media Storage Directory|Storage Commitment", name)
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,16 @@ from pynetdicom.pdu_primitives import (
 from mkisod.pacs import receiver as receiver_module
 from mkisod.pacs.receiver import Receiver
 from tests.processes import wait_for
-from tests.receiver.client import CT_IMAGE_STORAGE, EXPLICIT_LE, IMPLICIT_LE, Client, encode_associate_rq, encode_echo_rq, encode_message
+from tests.receiver.client import (
+    CT_IMAGE_STORAGE,
+    EXPLICIT_LE,
+    IMPLICIT_LE,
+    Client,
+    encode_associate_rq,
+    encode_echo_rq,
+    encode_message,
+    encode_pdu,
+)
 from tests.receiver.journal import Journal
 
 PERMANENT, TRANSIENT = 1, 2
@@ -126,9 +136,23 @@ def make_role(uid: str, *, scu: bool, scp: bool) -> SCP_SCU_RoleSelectionNegotia
 @pytest.mark.parametrize(("scu", "scp", "granted", "result"), [(True, False, 1, 0), (True, True, 1, 0), (False, True, 0, 1)])
 def test_role_selection_grants_scu_alone(client: Client, scu: bool, scp: bool, granted: int, result: int) -> None:
     accept = client.associate(user_items=[make_role(CT_IMAGE_STORAGE, scu=scu, scp=scp)])
+    assert accept.user_information is not None
     (answer,) = accept.user_information.role_selection.values()
     assert (answer.sop_class_uid, answer.scu_role, answer.scp_role) == (CT_IMAGE_STORAGE, granted, 0)
     assert accept.presentation_context[0].result == result
+
+
+def test_more_roles_than_an_answer_can_hold(client: Client) -> None:
+    """Those of SOP classes that are not proposed are left out; the answer to all of them would not fit into its item."""
+    names = [f"1.2.840.10008.5.1.4.1.1.{number}.{'9' * 30}" for number in range(900)]
+    roles = b"".join(b"\x54\0" + struct.pack(">HH", len(uid) + 4, len(uid)) + uid.encode() + b"\1\1" for uid in [*names, CT_IMAGE_STORAGE])
+    request = encode_associate_rq()
+    more = b"".join(b"\x50\0" + struct.pack(">H", len(roles)) + roles for _ in range(2))
+    client.send(encode_pdu(1, request[6:] + more))
+    answer = client.pdu()
+    assert answer is not None
+    assert answer[0] == 2
+    assert answer[1].count(b"\x54\0") == 1
 
 
 def test_what_is_not_offered_is_declined_by_silence(client: Client) -> None:
@@ -140,6 +164,7 @@ def test_what_is_not_offered_is_declined_by_silence(client: Client) -> None:
     identity.user_identity_type, identity.primary_field, identity.secondary_field = 2, b"name", b"secret"
     identity.positive_response_requested = True
     accept = client.associate(user_items=[window, extended, common, identity])
+    assert accept.user_information is not None
     items = {item.item_type for item in accept.user_information.user_data}
     assert items == {0x51, 0x52, 0x55}  # maximum length, implementation class and version: nothing else
     client.send(encode_message(3, encode_echo_rq()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import resource
 import struct
 import sys
 import threading
@@ -16,6 +18,7 @@ from tests.peers import echo, require
 from tests.processes import Process, free_port, started, wait_for
 from tests.receiver.client import Client, encode_associate_rq, encode_message, encode_pdu, encode_pdv, encode_store_rq
 
+LOG = logging.getLogger(__name__)
 MIB = 1 << 20
 RECEIVER = [sys.executable, "-m", "tests.receiver.process"]
 
@@ -64,11 +67,11 @@ def test_a_2_gib_object_costs_no_memory(process: Process, address: tuple[str, in
         before_kib = read_status(process, "VmHWM")
         send_large(client, ct, 2048 * MIB)
         assert client.response().Status == 0
-    received = sorted(objects.iterdir())[-1]
+    received = max(objects.iterdir())
     assert received.stat().st_size > 2048 * MIB
     received.unlink()
     grown_kib = read_status(process, "VmHWM") - before_kib
-    print(f"\nVmHWM grew by {grown_kib} KiB over 2 GiB")
+    LOG.info("memory grew by %d KiB", grown_kib)
     assert grown_kib <= 1024
 
 
@@ -82,13 +85,14 @@ def test_each_association_costs_less_than_a_mebibyte(process: Process, address: 
     grown_kib = read_status(process, "VmRSS") - before_kib
     for client in clients:
         client.socket.close()
-    print(f"\n32 associations: {grown_kib} KiB")
+    LOG.info("32 associations cost %d KiB", grown_kib)
     assert grown_kib < 32 * 1024
 
 
 def test_what_a_peer_announces_is_not_allocated(process: Process, address: tuple[str, int]) -> None:
     before_kib = read_status(process, "VmHWM")
-    for sent in (encode_pdu(1, b"", length=0xFFFFFFFF), encode_pdu(1, b"", length=MIB), encode_associate_rq() + encode_pdu(4, b"", length=0xFFFFFFFF)):
+    longest = 0xFFFFFFFF
+    for sent in (encode_pdu(1, b"", longest), encode_pdu(1, b"", MIB), encode_associate_rq() + encode_pdu(4, b"", longest)):
         clients = [Client(address) for _ in range(16)]
         for client in clients:
             client.send(sent)
@@ -112,11 +116,31 @@ def test_nothing_wakes_while_nothing_happens(process: Process, address: tuple[st
         half.associate()
         half.send(encode_message(1, encode_store_rq(ct.sop_class_uid, ct.sop_instance_uid)))
         half.send(encode_pdu(4, encode_pdv(1, 0, ct.data_set)))
-        settled = wait_for(lambda: (before := count_switches()) == (threading.Event().wait(0.3), count_switches())[1] and before, 20, "rest")
+
+        def is_at_rest() -> dict[str, int] | None:
+            before = count_switches()
+            threading.Event().wait(0.3)
+            return before if count_switches() == before else None
+
+        settled = wait_for(is_at_rest, 20, "rest")
         threading.Event().wait(2)
         assert count_switches() == settled
         assert len(settled) == 5  # main thread, accepting thread, three associations
         assert silent.socket.fileno() >= 0
+
+
+def test_out_of_descriptors_it_waits_and_then_serves(process: Process, address: tuple[str, int]) -> None:
+    pid = process.popen.pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    in_use = max(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()) + 1
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use, hard))
+    with Client(address) as client:
+        client.send(encode_associate_rq())
+        wait_for(lambda: "Too many open files" in process.output, 20, "the descriptors to run out")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        answer = client.pdu()
+        assert answer is not None
+        assert answer[0] == 2
 
 
 def test_system_calls_per_instance(process: Process, address: tuple[str, int], tmp_path: Path, ct: Instance) -> None:
@@ -132,7 +156,6 @@ def test_system_calls_per_instance(process: Process, address: tuple[str, int], t
                 assert client.store(ct.sop_class_uid, ct.sop_instance_uid, ct.data_set).Status == 0
     lines = trace.read_text(encoding="ascii", errors="replace").splitlines()
     calls = [line.split()[1].partition("(")[0] for line in lines if "resumed>" not in line and "---" not in line]
-    print(f"\n{len(calls) / instances:.1f} system calls per instance")
     assert calls.count("rename") == calls.count("sendto") == calls.count("pwritev2") == instances
     assert calls.count("recvfrom") <= 5 * instances  # the test's client sends the instance in three pieces
     assert len(calls) <= 16 * instances

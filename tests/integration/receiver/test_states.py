@@ -239,3 +239,5 @@ def test_sta13_after_an_abort_it_is_drained_so_that_the_abort_arrives(client: Cl
     client.associate()
     client.send(encode_pdu(4, bytes(1_000_000), length=131073))
     assert client.abort() == (PROVIDER, INVALID)
+    for _ in range(5):
+        client.send(bytes(1_000_000))  # a connection that was closed would be reset

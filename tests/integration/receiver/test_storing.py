@@ -51,7 +51,7 @@ def test_the_file_is_file_meta_and_the_data_set_as_it_came(client: Client, ct: I
 
 def test_the_offer_says_what_the_header_and_the_command_say(client: Client, ct: Instance, reception: DirectoryReception) -> None:
     client.associate(calling="MODALITY")
-    more = {"MoveOriginatorApplicationEntityTitle": "CDRECORD", "MoveOriginatorMessageID": 9}
+    more: dict[str, Any] = {"MoveOriginatorApplicationEntityTitle": "CDRECORD", "MoveOriginatorMessageID": 9}
     assert client.store(ct.sop_class_uid, ct.sop_instance_uid, ct.data_set, **more).Status == 0
     (offer,) = reception.offers
     assert (offer.calling_ae_title, offer.peer) == ("MODALITY", "127.0.0.1")
@@ -91,33 +91,34 @@ def test_the_same_sop_instance_uid_twice_is_offered_twice(client: Client, ct: In
 
 
 @pytest.mark.parametrize(
-    ("sop_class_uid", "sop_instance_uid", "dimse_status"),
+    ("uids", "dimse_status"),
     [
-        (CT_IMAGE_STORAGE, "1.2.3", 0xA900),
-        ("1.2.840.10008.5.1.4.1.1.4", None, 0xA900),
-        ("1.2.840.10008.5.1.4.1.2.2.1", None, 0x0122),
-        ("", None, 0x0122),
-        (CT_IMAGE_STORAGE, "", 0x0117),
-        (CT_IMAGE_STORAGE, "1.2.letters", 0x0117),
-        (CT_IMAGE_STORAGE, "1." * 99 + "1", 0x0117),
-        (CT_IMAGE_STORAGE, "../../../../etc/cron.d/x", 0x0117),
-        (CT_IMAGE_STORAGE, "..", 0x0117),
-        (CT_IMAGE_STORAGE, "1.2\0.3", 0x0117),
+        ((CT_IMAGE_STORAGE, "1.2.3"), 0xA900),
+        (("1.2.840.10008.5.1.4.1.1.4", None), 0xA900),
+        (("1.2.840.10008.5.1.4.1.2.2.1", None), 0x0122),
+        (("", None), 0x0122),
+        ((CT_IMAGE_STORAGE, ""), 0x0117),
+        ((CT_IMAGE_STORAGE, "1.2.letters"), 0x0117),
+        ((CT_IMAGE_STORAGE, "1." * 99 + "1"), 0x0117),
+        ((CT_IMAGE_STORAGE, "../../../../etc/cron.d/x"), 0x0117),
+        ((CT_IMAGE_STORAGE, ".."), 0x0117),
+        ((CT_IMAGE_STORAGE, "1.2\0.3"), 0x0117),
     ],
     ids=["instance", "class", "no_storage", "no_class", "no_instance", "letters", "200_characters", "path", "dots", "zero"],
 )
 def test_uids_that_contradict_or_are_none(
-    client: Client, ct: Instance, reception: DirectoryReception, sop_class_uid: str, sop_instance_uid: str | None, dimse_status: int
+    client: Client, ct: Instance, reception: DirectoryReception, uids: tuple[str, str | None], dimse_status: int
 ) -> None:
     client.associate()
-    assert client.store(sop_class_uid, ct.sop_instance_uid if sop_instance_uid is None else sop_instance_uid, ct.data_set).Status == dimse_status
+    sop_class_uid, sop_instance_uid = uids[0], ct.sop_instance_uid if uids[1] is None else uids[1]
+    assert client.store(sop_class_uid, sop_instance_uid, ct.data_set).Status == dimse_status
     assert not reception.offers
     assert not reception.files
     assert client.store(ct.sop_class_uid, ct.sop_instance_uid, ct.data_set).Status == 0  # the association goes on
 
 
-@pytest.mark.parametrize("data_set", [b"", b"\0", b"garbage, and a lot of it" * 1000, bytes(3 << 20)], ids=["empty", "byte", "text", "zeros"])
-def test_data_sets_without_the_uids_that_were_promised(client: Client, ct: Instance, reception: DirectoryReception, data_set: bytes) -> None:
+@pytest.mark.parametrize("data_set", [b"", b"\0", b"a lot of garbage" * 1000, bytes(3 << 20)], ids=["empty", "byte", "text", "zeros"])
+def test_data_sets_without_the_uids_promised(client: Client, ct: Instance, reception: DirectoryReception, data_set: bytes) -> None:
     client.associate()
     client.send(encode_message(1, encode_store_rq(ct.sop_class_uid, ct.sop_instance_uid)))
     for start in range(0, len(data_set), 100_000):
@@ -215,13 +216,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 200 KB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], check=False, capture_output=True, text=True)
+    command = ["/usr/bin/mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
     try:
         yield disk
     finally:
-        subprocess.run(["umount", disk], check=True)
+        subprocess.run(["/usr/bin/umount", disk], check=True)
 
 
 def test_a_disk_that_fills_and_has_room_again(run_receiver: Callable[..., Receiver], small_disk: Path, ct: Instance) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
 import subprocess
@@ -24,16 +25,20 @@ from tests.receiver.journal import Journal
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ca, server and client, and stranger, whom the CA does not know: each .pem and .key."""
     folder = tmp_path_factory.mktemp("certificates")
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("openssl is not installed (Debian package openssl)")
 
     def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+        subprocess.run([program, *arguments], cwd=folder, check=True, capture_output=True)
 
     for name in ("ca", "stranger"):
         key = ["-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key"]
         openssl("req", "-x509", *key, "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}")
     for name in ("server", "client"):
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{name}.pem", "-days", "2")
+        signed_by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed_by, "-out", f"{name}.pem", "-days", "2")
     return folder
 
 
@@ -45,8 +50,8 @@ def tls_receiver(run_receiver: Callable[..., Receiver], certificates: Path) -> R
 
 def run_storescu(receiver: Receiver, certificates: Path, who: str, file: Path) -> subprocess.CompletedProcess[bytes]:
     tls = ["+tls", certificates / f"{who}.key", certificates / f"{who}.pem", "+cf", certificates / "ca.pem"]
-    command = [require("storescu"), *tls, "-aec", "CDRECORD", "localhost", str(receiver.address[1]), file]
-    return subprocess.run(command, check=False, capture_output=True, timeout=30)
+    command = [require("storescu"), *tls, "-aec", "CDRECORD", "localhost", receiver.address[1], file]
+    return subprocess.run(list(map(str, command)), check=False, capture_output=True, timeout=30)
 
 
 def test_storescu(tls_receiver: Receiver, certificates: Path, ct: Instance, reception: DirectoryReception) -> None:
@@ -87,9 +92,7 @@ def test_a_large_instance_and_the_idle_limit(
 
 
 def test_idle_under_tls(run_receiver: Callable[..., Receiver], certificates: Path) -> None:
-    receiver = run_receiver(
-        tls=TlsSettings(str(certificates / "server.pem"), str(certificates / "server.key")), idle_timeout_s=0.2
-    )
+    receiver = run_receiver(tls=TlsSettings(str(certificates / "server.pem"), str(certificates / "server.key")), idle_timeout_s=0.2)
     context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
     context.check_hostname = False
     with Client(receiver.address) as client:  # without a CA nobody has to show a certificate
@@ -100,16 +103,14 @@ def test_idle_under_tls(run_receiver: Callable[..., Receiver], certificates: Pat
 
 def test_before_1_2_there_is_no_handshake(tls_receiver: Receiver, certificates: Path) -> None:
     context = make_context(certificates)
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1 is deprecated"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
     with socket.create_connection(tls_receiver.address, 10) as plain, pytest.raises((ssl.SSLError, ConnectionResetError)):
         context.wrap_socket(plain)
 
 
-def test_a_handshake_that_stalls_holds_up_nobody_and_has_its_time(
-    tls_receiver: Receiver, tls_client: Client, certificates: Path, journal: Journal
-) -> None:
+def test_a_handshake_that_stalls_holds_up_nobody_and_has_its_time(tls_receiver: Receiver, tls_client: Client, journal: Journal) -> None:
     with Client(tls_receiver.address) as silent, Client(tls_receiver.address) as half:
         half.send(bytes.fromhex("16030100c8010000c40303"))
         tls_client.associate()

@@ -138,7 +138,7 @@ def test_tls_has_a_certificate_and_a_key_or_only_an_authority() -> None:
 
 
 toml_values = st.recursive(
-    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=5),
+    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text("abc/.:* 1", max_size=5),
     lambda values: st.lists(values, max_size=3) | st.dictionaries(st.sampled_from(["port", "host", "A", "tls", "x"]), values, max_size=3),
     max_leaves=6,
 )
@@ -163,9 +163,12 @@ def test_whatever_is_written_there_is_a_configuration_or_a_list_of_mistakes(docu
     for candidate in ("\n".join(f"{key} = {write_toml(value)}" for key, value in document.items()), text):
         try:
             parse_config(candidate, PATH)
-        except ConfigurationInvalid as refused:
-            assert refused.mistakes
-            assert all(": " in mistake for mistake in refused.mistakes)
+        except ConfigurationInvalid as refusal:
+            mistakes = refusal.mistakes
+        else:
+            continue
+        assert mistakes
+        assert all(": " in mistake for mistake in mistakes)
 
 
 def test_a_file_that_cannot_be_read_is_a_mistake_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,14 +45,16 @@ counts = st.integers(0, 10**9)
 uids = st.from_regex(r"[0-9.]{1,64}", fullmatch=True)
 problems = st.builds(Problem, st.sampled_from(sorted(set(Code) - NOT_OF_A_REQUEST)), texts, texts, st.booleans())
 studies = st.builds(StudyStatus, uids, st.tuples(texts), counts, counts, st.tuples(uids), st.sampled_from([None, *Evidence]))
-accessions = st.builds(AccessionStatus, st.text("A1.Ä", min_size=1, max_size=16), st.sampled_from(State), st.none() | problems, st.tuples(studies))
+numbers = st.text("A1.Ä", min_size=1, max_size=16)
+accessions = st.builds(AccessionStatus, numbers, st.sampled_from(State), st.none() | problems, st.tuples(studies))
 volumes = st.builds(
     Volume,
     *(st.from_regex(r"[A-Z0-9_]{1,16}", fullmatch=True), st.none() | texts, st.none() | texts, st.none() | texts),
     *(st.none() | st.from_regex(r"[0-9a-f]{64}", fullmatch=True), st.none() | counts, st.integers(1, 10**6), st.none() | texts),
 )
 results = st.builds(Result, job_ids, st.lists(volumes, min_size=1, max_size=2).map(tuple), st.tuples(texts), st.tuples(texts))
-forwardings = st.builds(Forwarding, texts, counts, st.tuples(st.builds(FailedInstance, uids, st.from_regex(r"[0-9A-F]{4}", fullmatch=True))))
+failures = st.builds(FailedInstance, uids, st.from_regex(r"[0-9A-F]{4}", fullmatch=True))
+forwardings = st.builds(Forwarding, texts, counts, st.tuples(failures))
 
 
 @st.composite
@@ -120,20 +122,24 @@ def test_four_states_are_finished() -> None:
     assert {state for state in State if state.finished} == {State.DONE, State.PARTIAL, State.FAILED, State.CANCELLED}
 
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda v: st.lists(v) | st.dictionaries(st.text(max_size=5), v))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda values: st.lists(values) | st.dictionaries(st.text(max_size=5), values),
+)
 
 
 @given(st.binary(max_size=50) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_what_is_no_status_and_no_record_is_a_value_error(data: bytes) -> None:
     for decode in (decode_status, decode_record):
-        with pytest.raises(ValueError, match="no (status|job record) of version 1"):
+        with pytest.raises(ValueError, match=r"no (status|job record) of version 1"):
             decode(data)
 
 
 @given(statuses(), st.sampled_from(["state", "created", "accessions", "progress"]))
 def test_a_status_of_another_version_or_with_a_part_missing_is_a_value_error(status: Status, key: str) -> None:
     document = json.loads(encode_status(status))
-    for changed in ({**document, "version": 2}, {**document, key: None}, {**document, key: 7}, {k: v for k, v in document.items() if k != "job"}):
+    without = {name: value for name, value in document.items() if name != "job"}
+    for changed in ({**document, "version": 2}, {**document, key: None}, {**document, key: 7}, without):
         with pytest.raises(ValueError, match="no status of version 1"):
             decode_status(json.dumps(changed).encode())
 
@@ -173,6 +179,8 @@ def test_job_ids_sort_by_time_and_are_told_from_other_names(earlier: datetime, l
     assert (a < b) is (earlier < later)
 
 
-@pytest.mark.parametrize("name", ["", "status.json", "20261122T081500Z-", "20261122T081500Z-K3F9AB", "20261122T081500Z-k3f9ab\n", "٢0261122T081500Z-k3f9ab"])
+@pytest.mark.parametrize(
+    "name", ["", "status.json", "20261122T081500Z-", "20261122T081500Z-K3F9AB", "20261122T081500Z-k3f9ab\n", "٢0261122T081500Z-k3f9ab"]
+)
 def test_these_are_no_job_ids(name: str) -> None:
     assert not is_job_id(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from mkisod.errors import Code, Permanent
 from mkisod.media.consistency import Content, sort_out
@@ -23,7 +24,7 @@ def change(ds: Dataset, **values: str) -> Dataset:
     for keyword, value in values.items():
         setattr(ds, keyword, value)
     if "SOPInstanceUID" in values:
-        ds.file_meta.MediaStorageSOPInstanceUID = values["SOPInstanceUID"]
+        ds.file_meta.MediaStorageSOPInstanceUID = UID(values["SOPInstanceUID"])
     return ds
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from pydicom import uid
 
+from mkisod.media.convert import Conversion
 from mkisod.media.header import read_header
 from mkisod.media.hierarchy import build_hierarchy
 from mkisod.media.pages import PageFacts, render_index, render_readme
@@ -34,6 +36,8 @@ def facts(tmp_path: Path) -> PageFacts:
         volume_names=("TEST_1OF3", "TEST_2OF3", "TEST_3OF3"),
         extras=("VIEWER.EXE",),
         hierarchy=hierarchy,
+        profile="STD-GEN-CD",
+        conversions=(Conversion("1.2", uid.JPEGBaseline8Bit, uid.ExplicitVRLittleEndian, was_lossy=True),),
     )
 
 
@@ -47,6 +51,8 @@ def test_index_says_what_is_on_the_disc(facts: PageFacts) -> None:
         "Müller, Jürgen, born 1960-01-02, Patient ID P1",
         "2020-01-01, Schädel, accession number A1",
         "1.2.3",
+        "profile STD-GEN-CD",
+        "1 had been compressed with loss",
         "VIEWER.EXE",
         "Nur für Frau & Herrn",
         'href="README.TXT"',

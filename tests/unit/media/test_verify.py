@@ -41,7 +41,7 @@ def result(good: Path, tmp_path: Path) -> Path:
     return copied
 
 
-@pytest.mark.parametrize("name", [NAME, f"{NAME}.ISO", f"{NAME}.ZIP"])
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.ISO", f"{NAME}.ZIP", "."])
 def test_a_good_disc_has_no_fault(good: Path, name: str) -> None:
     assert verify_path(good / name) == ()
 
@@ -81,24 +81,52 @@ def change_object(tree: Path, name: str, **values: str) -> None:
     ds.save_as(tree / name)
 
 
+def swap(path: Path, content: bytes) -> None:
+    """Another content under the name; the object itself, of which the file is a hard link, stays as it is."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+def write_lower_case_name(tree: Path) -> None:
+    replace(tree / "DICOMDIR", rb"SE000001\IN000001", rb"SE000001\in000001")
+    (tree / FIRST).rename((tree / FIRST).with_name("in000001"))
+
+
+def turn_last_offset(tree: Path) -> None:
+    head = b"\x04\0\x02\x12UL\x04\0"
+    replace(tree / "DICOMDIR", head + struct.pack("<I", find_offset(tree, 0)), head + struct.pack("<I", find_offset(tree, 1)))
+
+
+def add_object(tree: Path) -> None:
+    shutil.copy(tree / FIRST, tree / "OTHER")
+
+
+def name_other_syntax(tree: Path) -> None:
+    replace(tree / "DICOMDIR", b"\x12\x15UI\x14\x001.2.840.10008.1.2.1\0", b"\x12\x15UI\x14\x001.2.840.10008.1.2.2\0")
+
+
+def name_other_class(tree: Path) -> None:
+    ct, mr = b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1.1.4\0"
+    replace(tree / "DICOMDIR", b"\x10\x15UI\x1a\0" + ct, b"\x10\x15UI\x1a\0" + mr)
+
+
 # Each spoils the tree; records 0 to 3 are PATIENT, STUDY, SERIES, IMAGE.
-FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "next offset beside a record": (lambda t: patch_record(t, 3, NEXT_AT, find_offset(t, 4) + 2), "where no record is"),
     "lower offset beside a record": (lambda t: patch_record(t, 2, LOWER_AT, 12), "where no record is"),
     "loop": (lambda t: patch_record(t, 3, NEXT_AT, find_offset(t, 3)), "reached before"),
     "record out of reach": (lambda t: patch_record(t, 3, NEXT_AT, 0), "cannot be reached"),
     "series without lower records": (lambda t: patch_record(t, 2, LOWER_AT, 0), "there is nothing below it"),
     "inactive record of a file": (lambda t: patch_record(t, 3, IN_USE_AT, 0, "<H"), "no record references it"),
-    "last offset": (lambda t: replace(t / "DICOMDIR", b"\x04\0\x02\x12UL\x04\0" + struct.pack("<I", find_offset(t, 0)),
-                                      b"\x04\0\x02\x12UL\x04\0" + struct.pack("<I", find_offset(t, 1))), "last record"),
+    "last offset": (turn_last_offset, "last record"),
     "missing file": (lambda t: (t / FIRST).unlink(), "there is no such file"),
-    "extra file": (lambda t: (t / "DICOM/EXTRA").write_bytes(b"x") and None, "no record references it"),
-    "extra DICOM file": (lambda t: shutil.copy(t / FIRST, t / "OTHER") and None, "a DICOM file that no record references"),
+    "extra file": (lambda t: (t / "DICOM/EXTRA").write_bytes(b"x"), "no record references it"),
+    "extra DICOM file": (add_object, "a DICOM file that no record references"),
     "no DICOMDIR": (lambda t: (t / "DICOMDIR").unlink(), "there is no file of this name"),
-    "lower-case name": (lambda t: (in_dicomdir(b"SE000001\\IN000001", b"SE000001\\in000001")(t), (t / FIRST).rename((t / FIRST).with_name("in000001"))) and None, "File ID"),
-    "name too long": (lambda t: (in_dicomdir(b"SE000001\\IN000001", b"SE000001IN0000001")(t)), "File ID"),
-    "wrong transfer syntax": (in_dicomdir(b"\x12\x15UI\x14\x001.2.840.10008.1.2.1\0", b"\x12\x15UI\x14\x001.2.840.10008.1.2.2\0"), "another Transfer Syntax UID"),
-    "wrong SOP class": (in_dicomdir(b"\x10\x15UI\x1a\x001.2.840.10008.5.1.4.1.1.2\0", b"\x10\x15UI\x1a\x001.2.840.10008.5.1.4.1.1.4\0"), "another SOP Class UID"),
+    "lower-case name": (write_lower_case_name, "File ID"),
+    "name too long": (in_dicomdir(rb"SE000001\IN000001", b"SE000001IN0000001"), "File ID"),
+    "wrong transfer syntax": (name_other_syntax, "another Transfer Syntax UID"),
+    "wrong SOP class": (name_other_class, "another SOP Class UID"),
     "wrong SOP instance": (in_dicomdir(f"{ROOT}.1.1.1\0".encode(), f"{ROOT}.1.1.9\0".encode()), "another SOP Instance UID"),
     "wrong Patient ID": (in_dicomdir(b"LO\x02\0P1", b"LO\x02\0P2"), "another PatientID"),
     "wrong name": (in_dicomdir("Müller".encode("latin-1"), "Möller".encode("latin-1")), "PatientName has a value"),
@@ -111,15 +139,15 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty Type 1 key": (in_dicomdir(b"SH\x02\0S1", b"SH\x02\0  "), "StudyID is empty"),
     "missing Type 1 key": (in_dicomdir(b"\x20\0\x11\0IS", b"\x20\0\x12\0IS"), "SeriesNumber is missing"),
     "two records of one file": (in_dicomdir(b"IN000002", b"IN000001"), "records reference it"),
-    "two records of one SOP instance": (lambda t: ((t / SECOND).unlink(), shutil.copy(t / FIRST, t / SECOND)) and None, "records have SOPInstanceUID"),
+    "two records of one SOP instance": (lambda t: swap(t / SECOND, (t / FIRST).read_bytes()), "records have SOPInstanceUID"),
     "two series of one UID": (in_dicomdir(f"{ROOT}.1.2".encode(), f"{ROOT}.1.1".encode()), "records have SeriesInstanceUID"),
     "illegal File-set ID": (in_dicomdir(b"CS\x06\0TEST_1", b"CS\x06\0test-1"), "File-set ID"),
     "consistency flag": (in_dicomdir(b"\x04\0\x12\x12US\x02\0\0\0", b"\x04\0\x12\x12US\x02\0\xff\xff"), "Consistency Flag"),
-    "truncated object": (lambda t: (shutil.copy(t / FIRST, t / "X"), (t / "X").replace(t / FIRST), truncate(t / FIRST)) and None, "is damaged"),
-    "object that is no DICOM file": (lambda t: ((t / FIRST).unlink(), (t / FIRST).write_bytes(b"x" * 999)) and None, "not a DICOM file"),
+    "truncated object": (lambda t: swap(t / FIRST, (t / FIRST).read_bytes()[:-1]), "is damaged"),
+    "object that is no DICOM file": (lambda t: swap(t / FIRST, b"x" * 999), "not a DICOM file"),
     "truncated DICOMDIR": (lambda t: truncate(t / "DICOMDIR"), "it is damaged"),
     "DICOMDIR in Implicit VR": (in_dicomdir(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0"), "Explicit VR"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -131,7 +159,7 @@ def test_each_injected_fault_is_found(result: Path, name: str) -> None:
     assert not any("Müller" in fault or "19600102" in fault for fault in found)
 
 
-IMAGE_FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+IMAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut short": (lambda p: truncate(p, 2048), "the image has"),
     "volume identifier": (lambda p: replace(p, b"TEST_1 ", b"TEST_2 "), "volume identifier"),
     "system identifier": (lambda p: replace(p, b"\x01CD001\x01\0     ", b"\x01CD001\x01\0LINUX"), "system identifier"),
@@ -152,7 +180,7 @@ def test_each_fault_of_an_image_is_found(result: Path, name: str) -> None:
 def test_a_flipped_byte_is_found_by_its_digest(result: Path, good: Path, name: str) -> None:
     shutil.copy(good / "SHA256SUMS", result)
     flip_pixel(result / name)
-    assert any("SHA256SUMS" in str(fault) for fault in verify_path(result / name.split("/")[0]))
+    assert any("SHA256SUMS" in str(fault) for fault in verify_path(result / name.partition("/")[0]))
 
 
 def test_a_flipped_byte_is_found_by_comparison(result: Path) -> None:
@@ -170,6 +198,15 @@ def flip_pixel(path: Path) -> None:
     data = path.read_bytes()
     path.unlink()
     path.write_bytes(data.replace(bytes(range(16)), bytes([*range(15), 99]), 1))
+
+
+def test_a_whole_result_is_verified_with_all_that_is_in_it(good: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(good, tmp_path / "result")
+    flip_pixel(copied / f"{NAME}.ZIP")
+    (copied / NAME / FIRST).unlink()
+    found = " ".join(map(str, verify_path(copied)))
+    assert "there is no such file" in found
+    assert f"{NAME}.ZIP: its content is not" in found
 
 
 def test_a_file_that_is_no_disc_is_said_to_be_none(tmp_path: Path) -> None:

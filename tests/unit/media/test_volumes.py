@@ -51,7 +51,8 @@ def test_what_fits_is_not_cut(template: Instance) -> None:
 
 
 def test_studies_stay_whole_where_they_fit(template: Instance) -> None:
-    assert cut(make_instances(template, [(1, 1, MIB), (1, 2, MIB), (2, 1, MIB), (2, 2, MIB)]), "3") == [["1.1.1", "1.1.2"], ["1.2.1", "1.2.2"]]
+    instances = make_instances(template, [(1, 1, MIB), (1, 2, MIB), (2, 1, MIB), (2, 2, MIB)])
+    assert cut(instances, "3") == [["1.1.1", "1.1.2"], ["1.2.1", "1.2.2"]]
 
 
 def test_a_large_study_is_cut_at_its_series(template: Instance) -> None:

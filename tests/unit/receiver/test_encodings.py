@@ -43,6 +43,7 @@ def test_associate_accept() -> None:
     accept = A_ASSOCIATE_AC()
     accept.decode(encoded)
     assert accept.encode() == encoded
+    assert accept.user_information is not None
     assert accept.user_information.maximum_length == 131072
     assert accept.user_information.implementation_version_name == "MKISOD"
     assert [context.transfer_syntax for context in accept.presentation_context] == [EXPLICIT_LE] * 128

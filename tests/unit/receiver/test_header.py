@@ -27,6 +27,8 @@ from mkisod.pacs.negotiation import (
 from mkisod.pacs.reception import Header
 from tests.receiver.client import read_data_set
 
+ENCODINGS = [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN]
+
 
 def read_with_pydicom(path: Path) -> Header | None:
     """None: it is no Part 10 file of a composite instance."""
@@ -44,15 +46,17 @@ def read_with_pydicom(path: Path) -> Header | None:
 
         patient = PatientIdentity(text("PatientID"), text("IssuerOfPatientID"), text("PatientName"), text("PatientBirthDate"))
         uids = [text(keyword) for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")]
-        return Header(*uids, text("AccessionNumber"), text("Modality"), patient)
+        return Header(uids[0], uids[1], uids[2], uids[3], text("AccessionNumber"), text("Modality"), patient)
 
 
 def explicit(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
     long = vr in {b"SQ", b"UN", b"OB", b"UT"}
-    return struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr) + struct.pack("<2xI" if long else "<H", len(value) if length is None else length) + value
+    size = len(value) if length is None else length
+    return struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr) + struct.pack("<2xI" if long else "<H", size) + value
 
 
-ITEM, ITEM_END, SEQUENCE_END = (struct.pack("<HHI", 0xFFFE, element, length) for element, length in ((0xE000, 0xFFFFFFFF), (0xE00D, 0), (0xE0DD, 0)))
+ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+ITEM_END, SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE00D, 0), struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 SERIES = explicit(0x0020000E, b"UI", b"1.2.9\0")
 
 
@@ -121,21 +125,21 @@ def test_a_vr_of_the_future_has_the_long_form() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\0" * 7, b"\0" * 5000, ITEM_END * 3, SEQUENCE_END, b"\xff" * 5000, explicit(0x00080016, b"UI", b"", 0xFFF0), b"GET / HTTP/1.1\r\n\r\n"],
+    [b"", bytes(7), bytes(5000), ITEM_END * 3, SEQUENCE_END, b"\xff" * 5000, explicit(0x00080016, b"UI", b"", 0xFFF0), b"GET / HTTP/1.1"],
     ids=["empty", "short", "zeros", "item_end", "sequence_end", "ones", "beyond_the_end", "http"],
 )
-@pytest.mark.parametrize("uid", [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.3"])
+@pytest.mark.parametrize("uid", [*ENCODINGS, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.3"])
 def test_garbage_has_no_header(data: bytes, uid: str) -> None:
     assert scan(data, uid) == Header()
 
 
-@given(st.binary(max_size=300), st.sampled_from([EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN]))
+@given(st.binary(max_size=300), st.sampled_from(ENCODINGS))
 def test_nothing_it_is_given_makes_it_fail(data: bytes, uid: str) -> None:
     scan(data, uid)
 
 
 def test_mutated_data_sets_do_not_make_it_fail() -> None:
-    random_ = random.Random(1)
+    random_ = random.Random(1)  # noqa: S311 - to be repeated
     original = read_data_set(Path(str(get_testdata_file("CT_small.dcm"))))[:3000]
     for _ in range(3000):
         mutated = bytearray(original)
@@ -176,7 +180,7 @@ def test_code_extensions_as_in_ps3_5_annex_h() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
-@pytest.mark.parametrize("term", [*python_encoding, "\\".join(python_encoding), "NONSENSE", "\\\\\\", "\x1b\xff"], ids=range(len(python_encoding) + 4))
+@pytest.mark.parametrize("term", [*python_encoding, "\\".join(python_encoding), "NONSENSE", "\\\\\\", "\x1b\xff"], ids=ascii)
 def test_no_character_set_makes_it_fail(term: str) -> None:
     for raw in (b"\xff\xfe^\x80", b"\x1b$)C\xfb\xf3", b"\x1b", b"\x1b$B\xff", b"\x1b(Z~"):
         data = explicit(0x00080005, b"CS", term.encode("latin-1")) + explicit(0x00100020, b"LO", raw) + SERIES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary
 from pynetdicom.sop_class import _QR_CLASSES, _STORAGE_CLASSES
 
 from mkisod.pacs.negotiation import choose_transfer_syntax, is_address_allowed, is_storage_sop_class, is_uid

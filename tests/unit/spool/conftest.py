@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 from attrs import define, field
+from structlog.typing import FilteringBoundLogger
 
 from mkisod.config.settings import SpoolSettings
 from mkisod.errors import Code, Permanent
@@ -37,7 +38,7 @@ class Site:
     def __attrs_post_init__(self) -> None:
         layout = Layout(self.root, self.instance)
         make_directories(layout)
-        host = Host(lambda: self.now, lambda: self.clock_s, self.make_bytes, "boot-1", structlog.get_logger())
+        host = Host(lambda: self.now, lambda: self.clock_s, self.make_bytes, "boot-1", make_log())
         self.spool = open_spool(
             layout,
             self.disk,
@@ -83,6 +84,20 @@ class Site:
         """Every path below the spool that is no empty directory, but for the statuses."""
         paths = (path for path in self.root.rglob("*") if not path.is_dir() or path.is_symlink())
         return sorted(str(path.relative_to(self.root)) for path in paths if path.name != "status.json")
+
+
+def make_log() -> FilteringBoundLogger:
+    """Its own, not that of the process, which a command under test may have set up."""
+    renderer = structlog.dev.ConsoleRenderer(colors=False)
+    log: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.PrintLogger(), processors=[renderer], wrapper_class=structlog.make_filtering_bound_logger(0)
+    )
+    return log
+
+
+def names(folder: Path) -> list[str]:
+    """What stands in a folder, in no order."""
+    return [path.name for path in folder.iterdir()]
 
 
 def check_request(request: Request) -> None:

@@ -16,7 +16,7 @@ from mkisod.job.request import MAX_REQUEST_BYTES
 from mkisod.job.status import State
 from mkisod.spool.durable import Disk
 from mkisod.spool.inbox import Inbox, Leave
-from tests.unit.spool.conftest import MakeSite, Site
+from tests.unit.spool.conftest import MakeSite, Site, names
 
 NOBODY_UID = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take on another user's identity")
@@ -99,7 +99,7 @@ def test_a_hostile_drop_is_refused_and_kept(site: Site, put: Callable[[Path], No
     assert claimed.refused is not None
     status = site.status("t")
     assert (status.state, status.error and status.error.code) == (State.FAILED, Code.REQUEST_MALFORMED)
-    assert os.listdir(site.layout.inbox) == []
+    assert names(site.layout.inbox) == []
     held = site.layout.held / claimed.job.id
     assert os.path.lexists(held / "drop")
     copy = held / "request"
@@ -138,7 +138,7 @@ def test_a_directory_that_the_daemon_may_not_move_is_left_alone_and_named(make_s
         found = Inbox(site.layout, settle_s=0).scan(0.0, set(), lambda *_: Leave.CLAIM)
     assert found.ready == ()
     assert found.strange == ("t.req",)
-    assert os.listdir(site.layout.active) == []
+    assert names(site.layout.active) == []
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_of_two_daemons_one_has_the_drop(make_site: MakeSite) -> None:
     here.drop("t")
     assert here.claims.claim("t", b"here..") is not None
     assert there.claims.claim("t", b"there.") is None
-    assert os.listdir(there.layout.active) == []
-    assert len(os.listdir(here.layout.queued)) == 1
+    assert names(there.layout.active) == []
+    assert len(names(here.layout.queued)) == 1
 
 
 def test_what_the_client_writes_afterwards_does_not_count(site: Site) -> None:
@@ -206,6 +206,7 @@ def test_nobody_writes_the_status_of_a_job_that_a_worker_can_have(make_site: Mak
 
     def take_and_end() -> None:
         if (job := worker.spool.queue.choose()) is not None:
+            disk.after = lambda: None
             worker.spool.outbox.write_status(evolve(make_status(job.record, worker.now), state=State.DONE))
 
     disk.after = take_and_end

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from watchdog.events import FileSystemEvent
 
 from mkisod.spool.controls import Control, ControlFile
 from mkisod.spool.inbox import Doorbell, Found, Inbox, Leave, Watch
 from mkisod.spool.layout import Layout, make_directories
 from tests.processes import wait_for
+from tests.unit.spool.conftest import make_log
 
 SETTLE_S = 2.0
 
@@ -152,7 +152,7 @@ def test_the_soonest_wait_counts(scanner: Scanner) -> None:
 @pytest.fixture
 def doorbell(layout: Layout) -> Iterator[Doorbell]:
     doorbell = Doorbell()
-    with Watch(layout, doorbell, structlog.get_logger()) as watch:
+    with Watch(layout, doorbell, make_log()) as watch:
         assert watch.is_alive()
         yield doorbell
 
@@ -195,7 +195,7 @@ class NotingDoorbell(Doorbell):
 def test_looking_at_a_drop_does_not_ring(layout: Layout) -> None:
     (layout.inbox / "t.req").write_text("A1\n")
     doorbell = NotingDoorbell()
-    with Watch(layout, doorbell, structlog.get_logger()):
+    with Watch(layout, doorbell, make_log()):
         Scanner(layout).scan(0)
         (layout.inbox / "x").touch()
         (layout.inbox / "x").rename(layout.inbox / "y")  # what was there to be heard has been heard by then

@@ -1,0 +1,107 @@
+"""Nothing is lost, whatever dies: every life of a request is ended at every durable step, once and twice, and goes on to its one end.
+
+Prints how many deaths there were. The long runs are marked `soak`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.check import Violation
+from tests.crash.disk import Content, Death, leave
+from tests.crash.explore import ALL, Exploration
+from tests.crash.guards import GUARDS, Guard
+from tests.crash.life import Life, Scenario
+from tests.crash.scenarios import SCENARIOS
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory: no disk is asked, since it is the disk that is played
+_SEED = 20261122
+_BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+_each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="mkisod-crash-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    yield path
+    shutil.rmtree(path)
+
+
+def report(exploration: Exploration, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{exploration.scenario.name}: {exploration.points} crash points, {exploration.states} different states lived on from")
+
+
+@_each_scenario
+def test_a_death_at_any_step_loses_nothing(scenario: Scenario, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exploration = Exploration(scenario, directory)
+    exploration.end_once((Content.EMPTY, Content.MIXED))
+    report(exploration, capsys)
+    assert exploration.points > 50
+
+
+@_each_scenario
+def test_two_deaths_in_a_row_lose_nothing(scenario: Scenario, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sample of the square of all pairs."""
+    exploration = Exploration(scenario, directory)
+    exploration.end_twice(_SEED, firsts=9, seconds=4)
+    report(exploration, capsys)
+
+
+@pytest.mark.soak
+@_each_scenario
+def test_a_death_at_any_step_with_any_content_loses_nothing(
+    scenario: Scenario, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exploration = Exploration(scenario, directory)
+    exploration.end_once(ALL)
+    report(exploration, capsys)
+
+
+@pytest.mark.soak
+@_each_scenario
+def test_two_deaths_at_any_two_steps_lose_nothing(scenario: Scenario, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Kill and kill: the whole square. With power cuts in it: a large sample."""
+    exploration = Exploration(scenario, directory)
+    exploration.kill_twice()
+    exploration.end_twice(_SEED, firsts=600, seconds=10)
+    report(exploration, capsys)
+
+
+def test_the_steps_tell_what_a_kill_leaves(directory: Path) -> None:
+    """The trees that lives go on from are made of the steps. Here the process really dies, and what stands there is the same."""
+    scenario = _BY_NAME["done"]
+    exploration = Exploration(scenario, directory)
+    start = exploration.begin()
+    whole = exploration.live(start)
+    for death in exploration.kills(whole, start):
+        root = directory / f"killed-{death.taken}"
+        life = Life(scenario, root, start.steps, start.world, dies_at=death.taken)
+        if death.taken < len(whole.steps):
+            with pytest.raises(Death):
+                life.run()
+        else:
+            life.run()
+        paths = [(path, str(path.relative_to(root))) for path in root.rglob("*")]
+        found = {name + "/" * path.is_dir(): b"" if path.is_dir() else path.read_bytes() for path, name in paths}
+        assert found == leave(whole.steps, death.taken, None).files(), death
+        shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
+def test_without_a_guard_something_is_found(guard: Guard, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exploration = Exploration(_BY_NAME[guard.scenario], directory)
+    with guard.remove():
+        exploration.live(exploration.begin())  # while nothing dies, nobody misses it
+        with pytest.raises(Violation) as violation:
+            if guard.twice:
+                exploration.end_twice(_SEED, firsts=300, seconds=4)
+            else:
+                exploration.end_once(ALL)
+    with capsys.disabled():
+        print(f"\nwithout '{guard.name}', after {exploration.points} crash points: {str(violation.value)[:400]}")

@@ -1,0 +1,65 @@
+"""What only root can set up. Where it cannot be had the test is skipped by name; where CI=true it fails (tests/peers.py has the policy)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import ROOT
+
+NOBODY = 65534
+SOMEBODY = 65533
+
+MakeDisk = Callable[[int], Path]
+
+
+def give_up(reason: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[MakeDisk]:
+    """A file system of so many MiB, all of them for the test."""
+    mounted: list[Path] = []
+
+    def mount(size_mib: int) -> Path:
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m,mode=755", "none", folder], check=False, capture_output=True)
+        if done.returncode:
+            give_up(f"no file system can be mounted: {done.stderr.decode().strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, as none of pytest's own may be; and every user may run this Python and this mkisod."""
+    if os.geteuid() != 0:
+        give_up("only root can become another user")
+    with tempfile.TemporaryDirectory(prefix="mkisod-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        done = subprocess.run(
+            [*as_user(NOBODY), sys.executable, "-c", "import mkisod.cli"], check=False, capture_output=True, env={"PYTHONPATH": str(ROOT)}, cwd="/"
+        )
+        if done.returncode:
+            give_up(f"another user cannot run mkisod from {ROOT}")
+        yield folder
+
+
+def as_user(uid: int, gid: int = NOBODY) -> list[str]:
+    """What to put before a command."""
+    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
