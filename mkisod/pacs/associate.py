@@ -7,9 +7,10 @@ with the right code, and that the association is gone when the context is left. 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import ssl
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from attrs import frozen
 from pynetdicom import AE, evt
@@ -20,11 +21,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
-from mkisod.config.settings import DestinationSettings, PacsSettings
+from mkisod.config.settings import DestinationSettings, PacsSettings, TlsSettings
 from mkisod.errors import Code, MkisodError, Permanent, Transient
 
 FIND = StudyRootQueryRetrieveInformationModelFind
 MOVE = StudyRootQueryRetrieveInformationModelMove
+
+_Response = TypeVar("_Response")
 
 # A-ASSOCIATE-RJ: result 1 is permanent, 2 transient (PS3.8 Table 9-21); (source, reason) -> what an administrator can do about it.
 _REJECTED_PERMANENT = 1
@@ -50,6 +53,7 @@ class Peer:
     ae_title: str
     connect_timeout_s: float = 10.0
     response_timeout_s: float = 60.0
+    tls: TlsSettings | None = None
 
     def __str__(self) -> str:
         return f"{self.name} ({self.ae_title}@{self.host}:{self.port})"
@@ -57,8 +61,20 @@ class Peer:
 
 def make_peer(name: str, settings: PacsSettings | DestinationSettings) -> Peer:
     if isinstance(settings, PacsSettings):
-        return Peer(name, settings.host, settings.port, settings.ae_title, settings.connect_timeout_s, settings.response_timeout_s)
-    return Peer(name, settings.host, settings.port, settings.ae_title)
+        return Peer(name, settings.host, settings.port, settings.ae_title, settings.connect_timeout_s, settings.response_timeout_s, settings.tls)
+    return Peer(name, settings.host, settings.port, settings.ae_title, tls=settings.tls)
+
+
+def make_tls_context(settings: TlsSettings) -> ssl.SSLContext:
+    """TLS 1.2 or later (PS3.15 B.9); the other side has to show a certificate for its host. Raises `Permanent`."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ca or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if settings.certificate:
+            context.load_cert_chain(settings.certificate, settings.key or None)
+    except OSError as error:
+        raise Permanent(Code.CONFIGURATION_INVALID, f"Certificate, key or CA cannot be used: {error.strerror or error}.") from error
+    return context
 
 
 class Association:
@@ -80,7 +96,10 @@ class Association:
     def __enter__(self) -> Self:
         connected: list[bool] = []
         handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda _: connected.append(True))]
-        self._association = self._ae.associate(self.peer.host, self.peer.port, ae_title=self.peer.ae_title, evt_handlers=handlers)
+        tls = (make_tls_context(self.peer.tls), self.peer.host) if self.peer.tls is not None else None
+        self._association = self._ae.associate(
+            self.peer.host, self.peer.port, ae_title=self.peer.ae_title, evt_handlers=handlers, tls_args=tls
+        )
         if not self._association.is_established:
             raise self._explain_failure(bool(connected))
         if self._aborted:  # while it was being opened
@@ -104,6 +123,15 @@ class Association:
             # pynetdicom wakes who waits for a message when the other side ends the association, but not when we do.
             self._association.dimse.msg_queue.put((None, None))
 
+    def exchange(self, send: Callable[[PynetdicomAssociation], Iterator[_Response]], what: str) -> Iterator[_Response]:
+        """The responses to a request. Raises `Transient` where the other side has ended the association before it could be sent."""
+        try:
+            yield from send(self.raw)
+        except RuntimeError as error:  # pynetdicom's word for an association that is not established
+            if self.raw.is_established:
+                raise
+            raise Transient(Code.PACS_UNREACHABLE, f"{self.peer} ended the association before {what}.") from error
+
     def cancel(self, message_id: int, model: str) -> None:
         """C-CANCEL of the operation with this Message ID. An archive may ignore it."""
         with contextlib.suppress(RuntimeError):  # the association has just ended
@@ -126,7 +154,8 @@ class Association:
             return kind(Code.ASSOCIATION_REJECTED, message)
         if connected:
             return Transient(Code.PACS_UNREACHABLE, f"{self.peer} took the connection, but did not answer the association request.")
-        return Transient(Code.PACS_UNREACHABLE, f"{self.peer} cannot be reached: no connection.")
+        why = "no connection" if self.peer.tls is None else "no connection, or its certificate was not accepted"
+        return Transient(Code.PACS_UNREACHABLE, f"{self.peer} cannot be reached: {why}.")
 
     def explain_silence(self, what: str, waited_s: float | None) -> MkisodError:
         """The error for a response that did not come: the association was aborted or cut, or the time ran out."""
@@ -141,7 +170,7 @@ def send_echo(peer: Peer, ae_title: str, clock_s: Callable[[], float]) -> None:
         if not association.raw.accepted_contexts:
             raise Permanent(Code.ASSOCIATION_REJECTED, f"{peer} does not offer Verification (C-ECHO).")
         started_s = clock_s()
-        response = association.raw.send_c_echo()
+        response = next(association.exchange(lambda raw: iter([raw.send_c_echo()]), "a C-ECHO"))
         if "Status" not in response:
             raise association.explain_silence("a C-ECHO", clock_s() - started_s)
         if response.Status != 0:

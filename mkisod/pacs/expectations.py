@@ -22,6 +22,8 @@ from mkisod.job.manifest import Manifest, ReceivedInstance
 from mkisod.job.patient import PatientIdentity, same_patient
 from mkisod.pacs.reception import DATA_SET_MISMATCH, NOT_AUTHORIZED, OUT_OF_RESOURCES, Arrival, Offer, Refusal
 
+_MOST_WARNINGS = 100
+
 
 class ObjectFile(Protocol):
     """One instance being written; ended by exactly one of `keep` and `discard`."""
@@ -52,7 +54,7 @@ class Expectation:
         self.ticket = ticket
         self.manifest = manifest
         self.objects = objects
-        self.changed = threading.Condition()
+        self.changed = threading.Condition(threading.RLock())
         self._series_of = {
             uid: (study.study_instance_uid, series.series_instance_uid)
             for study in manifest.studies
@@ -64,7 +66,8 @@ class Expectation:
         self.missing = {uid for uid in self._series_of if uid not in self.received}
         self.arrivals = 0  # how many have come since the job began to wait
         self.arriving = 0  # how many are being written now
-        self.warnings: list[str] = []
+        self.warnings: list[str] = []  # the first ones; `warn` adds to them
+        self.closed = False  # the job has seen all that it will see
         self.fault: MkisodError | None = None
         self.patients: dict[str, list[PatientIdentity]] = {}
         for study in manifest.studies:
@@ -95,6 +98,18 @@ class Expectation:
         if not all(same_patient(header.patient, patient, same_study=True) for patient in listed):
             return Permanent(Code.PATIENT_MISMATCH, f"The instance {uid} names another patient than the PACS does for its study.")
         return None
+
+    def warn(self, text: str) -> None:
+        """Something that the status is to say. Of a flood of warnings only the first are kept."""
+        with self.changed:
+            if len(self.warnings) < _MOST_WARNINGS:
+                self.warnings.append(text)
+
+    def close(self) -> dict[str, ReceivedInstance]:
+        """From here on nothing is taken any more, not even what is just arriving; what has come."""
+        with self.changed:
+            self.closed = True
+            return dict(self.received)
 
     def fail(self, error: MkisodError) -> None:
         with self.changed:
@@ -179,7 +194,7 @@ class Expectations:
         if expectation is None:
             raise self._refuse_stranger(offer, move.expectation if move else None)
         if not offer.header.study_instance_uid or not offer.header.series_instance_uid:
-            expectation.warnings.append(f"The instance {offer.sop_instance_uid} came without Study or Series Instance UID and was refused.")
+            expectation.warn(f"The instance {offer.sop_instance_uid} came without Study or Series Instance UID and was refused.")
             raise Refusal(DATA_SET_MISMATCH, "no Study or Series Instance UID")
         if (contradiction := expectation.find_contradiction(offer)) is not None:
             expectation.fail(contradiction)
@@ -200,7 +215,7 @@ class Expectations:
             job=mover.job if mover else None,
         )
         if mover is not None:
-            mover.warnings.append(f"The PACS sent the instance {offer.sop_instance_uid} of a study that nobody asked for. It was refused.")
+            mover.warn(f"The PACS sent the instance {offer.sop_instance_uid} of a study that nobody asked for. It was refused.")
         return Refusal(NOT_AUTHORIZED, "no job expects this instance")
 
 
@@ -225,6 +240,9 @@ class ExpectedArrival:
         expectation = self._expectation
         with expectation.changed:
             expectation.arriving -= 1
+            if expectation.closed:
+                self._file.discard()
+                raise Refusal(NOT_AUTHORIZED, "the job is over")
             # Under the lock, so that of two associations that bring one instance one keeps it and the other compares.
             if uid in expectation.received:
                 self._drop_resend(uid)
@@ -241,7 +259,7 @@ class ExpectedArrival:
 
     def _drop_resend(self, uid: str) -> None:
         if not self._file.equals(uid):
-            self._expectation.warnings.append(f"The instance {uid} came twice with different bytes. The first one was kept.")
+            self._expectation.warn(f"The instance {uid} came twice with different bytes. The first one was kept.")
         self._file.discard()
 
     def abort(self) -> None:

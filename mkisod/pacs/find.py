@@ -50,16 +50,20 @@ def find_studies(association: Association, accession: str, clock_s: Callable[[],
     Raises `Permanent`: `accession_not_found`, `accession_mismatch` where only others were answered, `study_unavailable`;
     `Transient`: `query_failed`, `timeout`, `pacs_unreachable`.
     """
-    answers = list(_query(association, _make_identifier("STUDY", {"AccessionNumber": accession}, _STUDY_KEYS), clock_s))
-    exact = [answer for answer in answers if accession in _values(answer, "AccessionNumber")]
-    if answers and not exact:
+    exact, others = [], 0
+    for answer in _query(association, _make_identifier("STUDY", {"AccessionNumber": accession}, _STUDY_KEYS), clock_s):
+        if accession in _values(answer, "AccessionNumber"):
+            exact.append(answer)
+        else:
+            others += 1  # only counted: an archive that ignores the key answers with all that it has
+    if others and not exact:
         raise Permanent(
             Code.ACCESSION_MISMATCH,
-            f"{association.peer.name} has no study with accession number {accession}, but answered with {len(answers)} others.",
+            f"{association.peer.name} has no study with accession number {accession}, but answered with {others} others.",
         )
     if not exact:
         raise Permanent(Code.ACCESSION_NOT_FOUND, f"{association.peer.name} has no study with accession number {accession}.")
-    studies = {study.listing.study_instance_uid: study for study in (_make_study(answer, accession) for answer in exact)}
+    studies = {study.listing.study_instance_uid: study for study in (_make_study(association, answer, accession) for answer in exact)}
     for study in studies.values():
         if study.availability in _UNREACHABLE:
             raise Permanent(Code.STUDY_UNAVAILABLE, f"{association.peer.name} holds the study of {accession} {study.availability.lower()}.")
@@ -72,10 +76,10 @@ def list_study(association: Association, study: FoundStudy, clock_s: Callable[[]
     series = []
     # One query at a time on an association: all series first.
     for answer in list(_query(association, _make_identifier("SERIES", {"StudyInstanceUID": uid}, _SERIES_KEYS), clock_s)):
-        series_uid = _text(answer, "SeriesInstanceUID")
+        series_uid = _uid(association, answer, "SeriesInstanceUID")
         keys = {"StudyInstanceUID": uid, "SeriesInstanceUID": series_uid}
         instances = _query(association, _make_identifier("IMAGE", keys, _INSTANCE_KEYS), clock_s)
-        uids = tuple(dict.fromkeys(_text(instance, "SOPInstanceUID") for instance in instances))
+        uids = tuple(dict.fromkeys(_uid(association, instance, "SOPInstanceUID") for instance in instances))
         _check_length(association, "series", len(uids), _number(answer, "NumberOfSeriesRelatedInstances"))
         series.append(SeriesListing(series_uid, _text(answer, "Modality"), uids))
     listing = evolve(study.listing, series=tuple(series))
@@ -113,7 +117,7 @@ def _query(association: Association, identifier: Dataset, clock_s: Callable[[], 
     if not any(context.abstract_syntax == FIND for context in association.raw.accepted_contexts):
         raise Permanent(Code.QUERY_FAILED, f"{association.peer} does not offer C-FIND in the Study Root model.")
     asked_s = clock_s()
-    for response, answer in association.raw.send_c_find(identifier, FIND):
+    for response, answer in association.exchange(lambda raw: raw.send_c_find(identifier, FIND), what):
         if "Status" not in response:
             raise association.explain_silence(what, clock_s() - asked_s)
         if response.Status in _PENDING:
@@ -125,10 +129,10 @@ def _query(association: Association, identifier: Dataset, clock_s: Callable[[], 
             raise Transient(Code.QUERY_FAILED, f"{association.peer} answered {what} with DIMSE status {response.Status:04X}H.")
 
 
-def _make_study(answer: Dataset, accession: str) -> FoundStudy:
+def _make_study(association: Association, answer: Dataset, accession: str) -> FoundStudy:
     listing = StudyListing(
         accession=accession,
-        study_instance_uid=_text(answer, "StudyInstanceUID"),
+        study_instance_uid=_uid(association, answer, "StudyInstanceUID"),
         patient=PatientIdentity(
             patient_id=_text(answer, "PatientID"),
             issuer=_text(answer, "IssuerOfPatientID"),
@@ -138,6 +142,14 @@ def _make_study(answer: Dataset, accession: str) -> FoundStudy:
         modalities=_values(answer, "ModalitiesInStudy"),
     )
     return FoundStudy(listing, _number(answer, "NumberOfStudyRelatedInstances"), _text(answer, "InstanceAvailability"))
+
+
+def _uid(association: Association, answer: Dataset, keyword: str) -> str:
+    """A unique key of an answer. Without it nothing can be asked further: an empty key matches the whole archive (PS3.4 C.2.2.2.3)."""
+    uid = _text(answer, keyword)
+    if not uid or "\\" in uid or "*" in uid or "?" in uid:
+        raise Transient(Code.QUERY_FAILED, f"{association.peer.name} answered a C-FIND without a usable {keyword}.")
+    return uid
 
 
 def _text(answer: Dataset, keyword: str) -> str:

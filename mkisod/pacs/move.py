@@ -85,7 +85,10 @@ class RunningMove:
     def _carry_out(self) -> MoveOutcome:
         if not any(context.abstract_syntax == MOVE for context in self._association.raw.accepted_contexts):
             raise Permanent(Code.MOVE_FAILED, f"{self._peer} does not offer C-MOVE in the Study Root model.")
-        for response, identifier in self._association.raw.send_c_move(self._identifier, self._destination, MOVE, msg_id=self._message_id):
+        responses = self._association.exchange(
+            lambda raw: raw.send_c_move(self._identifier, self._destination, MOVE, msg_id=self._message_id), "a C-MOVE"
+        )
+        for response, identifier in responses:
             if "Status" not in response:
                 raise Transient(Code.PACS_UNREACHABLE, f"{self._peer} ended the association during a C-MOVE.")
             if response.Status not in _PENDING:

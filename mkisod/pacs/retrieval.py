@@ -92,24 +92,36 @@ class Retrieval:
         return found
 
     def fetch(self, request: Request, expectation: Expectation) -> None:
-        """Move until nothing of the manifest is missing. Raises `Transient` (`incomplete`, `timeout` ...), `Permanent` or `Interrupted`."""
-        manifest = expectation.manifest
-        with self._expectations.expect(expectation, self._is_interrupted):
-            self._check_interrupted()
-            error: MkisodError | None = None
-            for round_number in range(1 + self._settings.further_moves):
-                for move in plan_moves(manifest, expectation.received, round_number):
-                    error = self._move(move, expectation) or error
-                if not manifest.missing(expectation.received):
-                    received = expectation.copy_received().values()
-                    check_received(manifest, received, patient_id=request.patient_id, birth_date=request.birth_date)
-                    return
+        """Move until nothing of the manifest is missing. Raises `Transient` (`incomplete`, `timeout` ...), `Permanent` or `Interrupted`.
+
+        However it ends, the expectation is closed: what it has received is what there is.
+        """
+        try:
+            with self._expectations.expect(expectation, self._is_interrupted):
+                error = self._move_all(expectation)
+        finally:
+            received = expectation.close()
         self._report(expectation)
-        missing = len(manifest.missing(expectation.received))
-        if error is not None and not expectation.received:
+        manifest = expectation.manifest
+        check_received(manifest, received.values(), patient_id=request.patient_id, birth_date=request.birth_date)
+        missing = len(manifest.missing(received))
+        if not missing:
+            return
+        if error is not None and not received:
             raise error
-        total = count_expected(manifest, expectation.received)
+        total = count_expected(manifest, received)
         raise Transient(Code.INCOMPLETE, f"{missing} of {total} instances did not come from {self._peer.name}.")
+
+    def _move_all(self, expectation: Expectation) -> MkisodError | None:
+        """The first move and the further ones. Returns the last failure."""
+        error: MkisodError | None = None
+        for round_number in range(1 + self._settings.further_moves):
+            for move in plan_moves(expectation.manifest, expectation.received, round_number):
+                self._check_interrupted()
+                error = self._move(move, expectation) or error
+            if not expectation.manifest.missing(expectation.received):
+                break
+        return error
 
     def _move(self, move: Move, expectation: Expectation) -> MkisodError | None:
         """One C-MOVE and the wait for what it brings. Returns what it failed of, where a further move may still help."""

@@ -106,12 +106,18 @@ class WaitingDisk(Disk):
         self._insist(partial(super().make_directory, path))
 
     def _insist(self, step: Callable[[], None]) -> None:
-        for waits in itertools.count():
-            try:
-                return step()
-            except OSError as error:
-                if not is_full(error) or not self._wait(waits):
-                    raise
+        while not self._try(step):
+            pass
+
+    def _try(self, step: Callable[[], None]) -> bool:
+        """Whether it is done; False: try again. Raises OSError where waiting does not help, or is given up."""
+        try:
+            step()
+        except OSError as error:
+            if not is_full(error) or not self._wait():
+                raise
+            return False
+        return True
 
 
 def is_full(error: OSError) -> bool:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from attrs import define, evolve, field, frozen
 
-from mkisod.errors import MkisodError
+from mkisod.errors import Code, MkisodError
+from mkisod.job.status import State
 from tests.crash.check import Story, Violation, check_end, check_standing, tell
 from tests.crash.disk import Content, Power, Step, begin_anew, find_kept, leave, list_powers
-from tests.crash.life import Life, Scenario, World, begin
+from tests.crash.life import Life, Outcome, Scenario, World, begin
 
 ALL = (Content.FULL, Content.EMPTY, Content.TORN, Content.ZEROS, Content.OLD, Content.MIXED)
+_LOST = timedelta(minutes=2)
 
 
 @frozen
@@ -58,8 +61,8 @@ class Exploration:
         base = next((index for index, step in enumerate(steps) if step.of_client), len(steps))
         return Start(steps, steps[-1].world, len(steps), base)
 
-    def live(self, start: Start) -> Life:
-        """The rest of a life, judged. Raises `Violation` with the way that led there."""
+    def live(self, start: Start, *, judge: bool = True) -> Life:
+        """The rest of a life, and its judgement. Raises `Violation` with the way that led there."""
         root = self._make_root()
         life = Life(self.scenario, root, start.steps, start.world)
         life.discs = self.discs
@@ -70,7 +73,8 @@ class Exploration:
             raise Violation(f"{self.scenario.name}: {error!r} after {start.deaths}") from error
         finally:
             shutil.rmtree(root)
-        self._judge(life, start)
+        if judge:
+            self._judge(life, start)
         return life
 
     def _judge(self, life: Life, start: Start) -> None:
@@ -98,7 +102,8 @@ class Exploration:
             return None
         self._seen.add(key)
         self.states += 1
-        world = evolve(world, boot=world.boot + 1)
+        # A clock that has lost its battery is behind, so that what comes later may seem older.
+        world = evolve(world, boot=world.boot + 1, now=world.now - _LOST)
         steps = begin_anew(tree, world)
         return Start(steps, world, len(steps), len(steps), story, deaths)
 
@@ -139,22 +144,25 @@ class Exploration:
                 self._go_on(second, after, death)
 
     def fail_once(self) -> None:
-        """Every step, once, by an error of the disk: the daemon lives on, or goes down and starts again."""
+        """Every step, once, by an error of the disk: the job fails of it and says so, or the daemon goes down and starts again."""
         start = self.begin()
         for kill in list(self.kills(self.live(start), start))[:-1]:
             self.points += 1
             root = self._make_root()
             life = Life(self.scenario, root, start.steps, start.world)
+            life.discs = self.discs
             life.disk.fails_at = kill.taken
             try:
                 life.run()
             except (OSError, MkisodError):
                 after = Start(life.steps, life.world, len(life.steps), start.base, start.earlier, (kill,))
-                self.live(after)
-            else:
-                self._judge(life, start)
+                life = self.live(after, judge=False)
             finally:
                 shutil.rmtree(root)
+            status = tell(life.steps, start.earlier).statuses[-1]
+            if status.error is not None and status.error.code is Code.INTERNAL:
+                life.scenario = evolve(self.scenario, outcome=Outcome(State.FAILED, code=Code.INTERNAL))
+            self._judge(life, start)
 
     def kill_twice(self) -> None:
         """Every kill of every life after a kill."""

@@ -53,6 +53,13 @@ def test_two_deaths_in_a_row_lose_nothing(scenario: Scenario, directory: Path, c
     report(exploration, capsys)
 
 
+@pytest.mark.parametrize("scenario", [scenario for scenario in SCENARIOS if not scenario.words], ids=lambda scenario: scenario.name)
+def test_a_step_that_fails_loses_nothing(scenario: Scenario, directory: Path) -> None:
+    exploration = Exploration(scenario, directory)
+    exploration.fail_once()
+    assert exploration.points > 30
+
+
 @pytest.mark.soak
 @_each_scenario
 def test_a_death_at_any_step_with_any_content_loses_nothing(

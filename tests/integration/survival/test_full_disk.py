@@ -85,6 +85,7 @@ def test_full_while_receiving(small_disk: MakeDisk, archive: Path, pacs: DemoPac
             with filled(disk, left_bytes=300_000):
                 pacs.faults = Faults()
                 assert daemon.wait_status("t", "deferred")["error"]["code"] == "disk_full"
+                assert not site.events("job_retrieved")
                 assert before >= 4
                 assert any(move.dimse_status != 0 for move in pacs.moves), "the archive was told"
         check_disc_of(site, daemon.wait_status("t", "done"), archive, ["ACC1"])
