@@ -20,9 +20,12 @@ from types import FrameType
 
 from structlog.typing import FilteringBoundLogger
 
+from mkisod.attempt import Services
+from mkisod.config.parsing import ConfigurationInvalid
 from mkisod.config.settings import Config
 from mkisod.errors import Code, Permanent
-from mkisod.job.request import Request, check_names, check_supported
+from mkisod.job.request import Request, check_names, check_supported, choose_output
+from mkisod.media.profile import find_choice_fault
 from mkisod.pacs.expectations import Expectations
 from mkisod.pacs.receiver import Receiver
 from mkisod.pacs.settings import ReceiverSettings, TlsSettings
@@ -32,7 +35,7 @@ from mkisod.spool.layout import Layout, make_directories
 from mkisod.spool.spool import Host, open_spool
 from mkisod.system.boot import read_boot_id
 from mkisod.system.notify import Notify
-from mkisod.worker import Services, Worker
+from mkisod.worker import Worker
 
 RUNNING_ASSOCIATIONS_GRACE_S = 10.0
 FULL_DISK_INTERVAL_S = 1.0
@@ -60,6 +63,19 @@ def check_request(config: Config, request: Request) -> None:
     """Raises `Permanent` for a request that this configuration or this version cannot carry out."""
     check_names(request, pacs_names=tuple(config.pacs))
     check_supported(request)
+    medium = request.medium or config.media.medium
+    output = choose_output(request, medium, config.media.output)
+    if fault := find_choice_fault(medium, request.profile or config.media.profile, output):
+        raise Permanent(Code.REQUEST_MALFORMED, f"The request is refused: {fault}.")
+
+
+def check_config(config: Config, path: Path) -> None:
+    """What no room can say alone. Raises `ConfigurationInvalid`."""
+    media = config.media
+    if fault := find_choice_fault(media.medium, media.profile, media.output):
+        raise ConfigurationInvalid(path, [f"media: {fault}"])
+    if media.extras and not Path(media.extras).is_dir():
+        raise ConfigurationInvalid(path, [f"media.extras: {media.extras} is no folder"])
 
 
 def recover_instance(config: Config, instance: str, log: FilteringBoundLogger) -> None:

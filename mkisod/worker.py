@@ -9,30 +9,25 @@ from __future__ import annotations
 import errno
 import threading
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from attrs import evolve, frozen
 
-from mkisod.config.settings import Config
+from mkisod import __version__
+from mkisod.attempt import Attempt, Services
 from mkisod.errors import Code, MkisodError, Permanent, Problem, Transient
-from mkisod.job.crashes import MOST_LONE_CRASHES, begin_attempt, end_attempt
-from mkisod.job.lifecycle import Event, find_transition
-from mkisod.job.progress import Account, describe_job
-from mkisod.job.record import JobRecord, make_status
-from mkisod.job.request import RequestRefused
-from mkisod.job.retry import RetryRules, note_failure, plan_retry
-from mkisod.job.status import Result, Status
+from mkisod.job.crashes import MOST_LONE_CRASHES
+from mkisod.job.lifecycle import Event
+from mkisod.job.record import make_status
+from mkisod.job.request import RequestRefused, choose_output
+from mkisod.job.status import Result
 from mkisod.media.disc import Disc, DiscOrder, build_disc
 from mkisod.pacs.associate import make_peer
-from mkisod.pacs.expectations import Expectation, Expectations
+from mkisod.pacs.expectations import Expectation
 from mkisod.pacs.received import read_received
 from mkisod.pacs.retrieval import Interrupted, Retrieval
 from mkisod.spool.controls import CANCELLED
 from mkisod.spool.jobs import Job
-from mkisod.spool.spool import Host, Spool
-
-STATUS_INTERVAL_S = 1.0  # the contract: at most once a second while it moves
 
 _POISONOUS = Problem(
     Code.INTERNAL,
@@ -50,87 +45,6 @@ class Retrieved:
     missing: tuple[str, ...]
     shortage: MkisodError | None
     warnings: tuple[str, ...]
-
-
-@frozen
-class Services:
-    """What every worker works with."""
-
-    config: Config
-    spool: Spool
-    expectations: Expectations
-    host: Host
-
-
-class Attempt:
-    """One attempt at one job: its record, what is known of it, and when its status was last written."""
-
-    def __init__(self, services: Services, job: Job) -> None:
-        self._services = services
-        self._host = services.host
-        self.job = job
-        self.log = services.host.log.bind(ticket=job.ticket, job=job.id)
-        self.account = Account(services.spool.jobs.read_request(job))
-        self.cancelled = threading.Event()
-        self._began_s = self._written_s = self._host.clock_s()
-
-    def take(self) -> None:
-        """The first step. What the daemon might die of is counted before the work begins."""
-        record = self.job.record
-        crashes = begin_attempt(record.crashes, self._services.spool.jobs.count_objects(self.job))
-        self.job = evolve(self.job, record=evolve(record, crashes=crashes, problem=None))
-        self.advance(Event.TAKEN)
-
-    def advance(self, event: Event) -> None:
-        self.job = self._services.spool.jobs.advance(self.job, event, self.describe)
-        self._written_s = self._host.clock_s()
-        problem = self.job.record.problem
-        log = self.log.warning if problem else self.log.info
-        trouble = {"error": problem.code, "message": problem.message} if problem else {}
-        log(f"job_{event}", state=self.job.record.state, attempt=self.job.record.attempt, **trouble)
-
-    def end(self, event: Event, **changes: Any) -> None:
-        """The last step of an attempt that did not publish: the daemon did not die of it."""
-        # First what is half built: it may be what fills the disk, and to record the end takes room.
-        self._services.spool.jobs.discard_result(self.job)
-        self.job = evolve(self.job, record=evolve(self.job.record, crashes=end_attempt(self.job.record.crashes), **changes))
-        self.advance(event)
-
-    def fail(self, error: MkisodError) -> None:
-        """Defer the job, or give it up: what was received stays for another attempt, or for a partial disc."""
-        if self._services.spool.outbox.has_result(self.job.ticket, self.job.id):
-            raise error  # what is published can fail no more: the start-up scan says what is left to say
-        jobs, now = self._services.config.jobs, self._host.now()
-        rules = RetryRules(jobs.retry_first_s, jobs.retry_max_s, jobs.not_found_retry_s, jobs.give_up_after_h, jobs.incomplete_give_up_h)
-        history = note_failure(self.job.record.history, error.problem, now)
-        chance = int.from_bytes(self._host.random_bytes(4)) / 2**32
-        retry_at = plan_retry(history, error.problem, rules, now, chance)
-        self.account = evolve(self.account, accession_problems=error.accessions, moves_over=True)
-        event = Event.DEFERRED if retry_at else Event.LEFT_INCOMPLETE if error.code is Code.INCOMPLETE else Event.FAILED
-        self.end(event, problem=error.problem, history=history, retry_at=retry_at)
-
-    def publish(self, result: Result, shortage: MkisodError | None) -> None:
-        """Put the result into the outbox. `shortage` says what is missing of a partial one."""
-        self.account = evolve(self.account, result=result)
-        event = Event.PUBLISHED_PARTIAL if shortage else Event.PUBLISHED
-        record = evolve(self.job.record, problem=shortage.problem if shortage else None)
-        self.job = evolve(self.job, record=record)
-        status = self.describe(evolve(record, state=find_transition(record.state, event).next_state))
-        self._services.spool.outbox.publish(self.job.directory, status)
-        self.advance(event)
-
-    def take_stock(self, expectation: Expectation) -> None:
-        self.account = evolve(self.account, received=expectation.copy_received(), bytes_received=expectation.bytes_received)
-
-    def report(self, expectation: Expectation) -> None:
-        """Write the progress into the status, at most once a second."""
-        if self._host.clock_s() - self._written_s >= STATUS_INTERVAL_S:
-            self.take_stock(expectation)
-            self._services.spool.outbox.write_status(self.describe(self.job.record))
-            self._written_s = self._host.clock_s()
-
-    def describe(self, record: JobRecord) -> Status:
-        return describe_job(record, self.account, self._host.now(), self._host.clock_s() - self._began_s)
 
 
 class Worker:
@@ -169,6 +83,7 @@ class Worker:
             if job.record.crashes.is_poisonous:
                 attempt.end(Event.FAILED, problem=_POISONOUS)
                 return False
+            self._attempt = attempt  # from now on it can be cancelled: it is not queued any more
             attempt.take()
         except RequestRefused as error:  # valid once, by the rules of another version
             job = evolve(job, record=evolve(job.record, problem=error.problem))
@@ -178,7 +93,6 @@ class Worker:
             if jobs.is_active(job):  # some other file is missing
                 raise
             return False
-        self._attempt = attempt
         return True
 
     def carry(self) -> None:
@@ -261,22 +175,27 @@ class Worker:
 
     def _assemble(self, attempt: Attempt, retrieved: Retrieved) -> Result:
         job, request, media, host = attempt.job, attempt.account.request, self._services.config.media, self._services.host
-        now = host.now()
+        now, medium = host.now(), request.medium or media.medium
         order = DiscOrder(
             file_set_id=request.label or f"D{now:%Y%m%d}{job.id[-6:-2].upper()}",
             # A UID made of a random UUID: PS3.5 B.2.
             file_set_uid=f"2.25.{UUID(bytes=host.random_bytes(16), version=4).int}",
             created=now,
-            output=frozenset(request.output or media.output),
-            medium=request.medium or media.medium,
+            output=choose_output(request, medium, media.output),
+            medium=medium,
             institution=media.institution,
             contact=media.contact,
             disclaimer=media.disclaimer,
             missing=retrieved.missing,
             allow_several_patients="several-patients" in request.allow,
+            profile=request.profile or media.profile,
+            extras=Path(media.extras) if media.extras else None,
+            creator=f"mkisod {__version__}",
         )
         self._services.spool.jobs.make_result_directory(job)
-        disc = build_disc(order, retrieved.paths, job.directory.result, report_progress=self._check_interrupted)
+        disc = build_disc(
+            order, retrieved.paths, job.directory.result, report_progress=self._check_interrupted, index=attempt.index
+        )
         return describe_disc(job.id, disc, retrieved.warnings)
 
 
@@ -289,6 +208,11 @@ def describe_disc(job: str, disc: Disc, warnings: tuple[str, ...]) -> Result:
             f"{s.record_type} record of {s.sop_instance_uid or s.series_instance_uid or s.study_instance_uid}: "
             f"{s.keyword} = {s.value} ({s.reason})"
             for s in disc.substitutions
+        ),
+        conversions=tuple(
+            f"{c.sop_instance_uid}: from {c.from_transfer_syntax_uid} to {c.to_transfer_syntax_uid}"
+            f"{' (had been compressed with loss)' if c.was_lossy else ''}"
+            for c in disc.conversions
         ),
         warnings=(*warnings, *disc.warnings),
     )

@@ -46,6 +46,7 @@ PACKAGES = {
     "php": "php-cli",
     "tidy": "tidy",
     "xmllint": "libxml2-utils",
+    "openssl": "openssl",
     "strace": "strace",
     "ss": "iproute2",
 }

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mkisod.cli import check, demo, find, operate, serve, status, submit
+from mkisod.cli import check, demo, find, operate, serve, status, submit, verify
 from mkisod.config.parsing import DEFAULT_PATH, ConfigurationInvalid
 from mkisod.errors import Code, MkisodError
 
@@ -52,9 +52,10 @@ def make_parser() -> argparse.ArgumentParser:
     release_ = add("release", operate.run_release, "Let held jobs go on, or those of a dead daemon.", "mkisod release web-4711")
     drop_ = add("drop", operate.run_drop, "Remove jobs; their statuses stay.", "mkisod drop web-4711")
     retry_ = add("retry", operate.run_retry, "Try deferred jobs again now.", "mkisod retry web-4711")
+    verify_ = add("verify", verify.run, "Check a disc: a folder, an .ISO or a .ZIP.", "mkisod verify /media/cdrom")
     demo_ = add("demo", demo.run, "Show all of it: a small PACS, the daemon, one request, the disc.", "mkisod demo")
 
-    for command in (serve_, check_, find_, submit_, status_, queue_, release_, drop_, retry_):
+    for command in (serve_, check_, find_, submit_, status_, queue_, release_, drop_, retry_, verify_):
         help_ = f"the configuration (default: {DEFAULT_PATH})"
         command.add_argument("--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=help_)
     for command in (check_, find_, submit_, status_, queue_):
@@ -68,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     operate.add_drop_arguments(drop_)
     operate.add_retry_arguments(retry_)
     demo.add_arguments(demo_)
+    verify.add_arguments(verify_)
     return parser
 
 

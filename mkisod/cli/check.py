@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from mkisod.config.parsing import read_config
 from mkisod.config.settings import Config
-from mkisod.daemon import make_receiver_settings
+from mkisod.daemon import check_config, make_receiver_settings
 from mkisod.errors import Code, MkisodError, Permanent
 from mkisod.pacs.associate import Peer, make_peer, send_echo
 from mkisod.pacs.expectations import Expectations
@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 def check(path: Path, log: FilteringBoundLogger) -> Iterator[Finding]:
     try:
         config = read_config(path)
+        check_config(config, path)
     except MkisodError as error:
         yield Finding("configuration", error.message, error.advice)
         return

@@ -10,7 +10,7 @@ from mkisod.cli.terminal import describe_status, follow, say
 from mkisod.config.parsing import read_config
 from mkisod.daemon import utc_now
 from mkisod.errors import Code, Permanent
-from mkisod.job.request import is_ticket, parse_request
+from mkisod.job.request import MEDIA, OUTPUTS, is_ticket, parse_request
 from mkisod.job.status import State, Status, encode_status
 from mkisod.spool.drop import make_ticket, read_ticket_status, write_drop
 from mkisod.spool.durable import Disk
@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pacs", metavar="NAME", help="a PACS of the configuration (default: the first)")
     parser.add_argument("--patient", metavar="ID", help="the Patient ID that the studies must have")
     parser.add_argument("--birthdate", metavar="YYYYMMDD", help="the birth date that the patient must have")
-    parser.add_argument("--output", metavar="KIND", nargs="+", choices=("dir", "iso"), help="what to make: dir, iso")
+    parser.add_argument("--output", metavar="KIND", nargs="+", choices=OUTPUTS, help=f"what to make: {', '.join(OUTPUTS)}")
+    parser.add_argument("--media", metavar="MEDIUM", help=f"{', '.join(MEDIA)} or a size in MiB")
+    parser.add_argument("--profile", metavar="NAME", help="auto, as-received, or a profile such as STD-GEN-CD")
     parser.add_argument("--label", metavar="TEXT", help="the File-set ID of the disc: A-Z 0-9 _, at most 16 characters")
     parser.add_argument("--several-patients", action="store_true", help="allow studies of several patients on one disc")
 
@@ -54,6 +56,8 @@ def make_request(arguments: argparse.Namespace) -> str:
         ("@patient", arguments.patient),
         ("@birthdate", arguments.birthdate),
         ("@output", " ".join(arguments.output or ())),
+        ("@media", arguments.media),
+        ("@profile", arguments.profile),
         ("@label", arguments.label),
         ("@allow", "several-patients" if arguments.several_patients else None),
     ]

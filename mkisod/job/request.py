@@ -242,6 +242,13 @@ def ends_whole(tail: bytes) -> bool:
     return tail.rstrip(b" \t\r\n").rpartition(b"\n")[2].strip(b" \t\r") == _END.encode()
 
 
+def choose_output(request: Request, medium: str, default: Collection[str]) -> frozenset[str]:
+    """What to publish: what the request says, else the default, without the image where the medium is usb (its profiles are for FAT)."""
+    if request.output or medium != "usb":
+        return frozenset(request.output or default)
+    return frozenset(default) - {"iso"} or frozenset({"dir"})
+
+
 def check_names(request: Request, *, pacs_names: Collection[str]) -> None:
     """Raises `Permanent` (`pacs_unknown`) where the request names what is not configured."""
     if request.pacs is not None and request.pacs not in pacs_names:
@@ -253,10 +260,7 @@ def check_supported(request: Request) -> None:
     """Raises `Permanent` (`not_supported`) for what the grammar knows and this version does not do: it must not be ignored."""
     asked = {
         "@forward": bool(request.forward),
-        "@media": request.medium is not None,
         "@modality": bool(request.modalities),
-        f"@profile {request.profile}": request.profile not in (None, "as-received"),
-        "@output zip": "zip" in request.output,
     }
     if refused := [directive for directive, present in asked.items() if present]:
         raise Permanent(Code.NOT_SUPPORTED, f"This version of mkisod does not offer {', '.join(refused)}.")

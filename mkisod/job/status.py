@@ -90,6 +90,7 @@ class Result:
     path: str  # relative to the outbox directory of the ticket
     volumes: tuple[Volume, ...]
     substitutions: tuple[str, ...] = ()
+    conversions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

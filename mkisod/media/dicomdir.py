@@ -14,10 +14,8 @@ from attrs import frozen
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
+from mkisod import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from mkisod.media.records import Elements, encode_element
-
-IMPLEMENTATION_CLASS_UID = "2.25.190146781206347268421640934168014521711"
-IMPLEMENTATION_VERSION_NAME = "MKISOD"
 
 _ITEM = struct.Struct("<HHI")
 _ITEM_TAG = (0xFFFE, 0xE000)

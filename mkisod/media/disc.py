@@ -19,9 +19,10 @@ from pathlib import Path
 from attrs import frozen
 
 from mkisod.errors import Code, Permanent, Transient
+from mkisod.job.status import Volume
 from mkisod.media.consistency import sort_out
 from mkisod.media.convert import Conversion
-from mkisod.media.fileset import FileSetOrder, Volume, make_file_set, measure_extras
+from mkisod.media.fileset import FileSetOrder, make_file_set, measure_extras
 from mkisod.media.fitting import fit_profile
 from mkisod.media.hierarchy import build_hierarchy
 from mkisod.media.index import ObjectIndex

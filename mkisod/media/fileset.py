@@ -15,6 +15,7 @@ from pathlib import Path
 from attrs import frozen
 
 from mkisod.errors import Code, Permanent
+from mkisod.job.status import Volume
 from mkisod.media.archive import write_archive
 from mkisod.media.convert import Conversion
 from mkisod.media.dicomdir import encode_dicomdir
@@ -46,23 +47,6 @@ class FileSetOrder:
     volume_names: tuple[str, ...]
     profile: str | None
     conversions: tuple[Conversion, ...]
-
-
-@frozen
-class Volume:
-    """One file-set as published. Names are relative to the directory of the result; those not asked for are None.
-
-    `sha256` and `size_bytes` are the image's, else the archive's, else None.
-    """
-
-    file_set_id: str
-    directory: str | None
-    image: str | None
-    archive: str | None
-    sha256: str | None
-    size_bytes: int | None
-    instances: int
-    profile: str | None
 
 
 def make_file_set(order: FileSetOrder, hierarchy: Hierarchy, directory: Path, report_progress: Callable[[int, int], None]) -> Volume:

@@ -11,11 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from attrs import frozen
+from pydicom import charset
 
 from mkisod.media.dicomdir import DirectoryRecord
-from mkisod.media.keys import FALLBACKS, KEYS, NO_DATE, NO_TIME, TAGS
+from mkisod.media.keys import FALLBACKS, KEYS, NO_DATE, NO_TIME, TAGS, Key
 from mkisod.media.records import Elements, Instance, Substitution, parse_number
 
+_SPECIFIC_CHARACTER_SET = 0x00080005
 _PATIENT_ID = 0x00100020
 _STUDY_DATE = 0x00080020
 _STUDY_TIME = 0x00080030
@@ -144,7 +146,7 @@ class _Builder:
         """One record cannot repeat what its instances disagree about. Names the keys only: a value could be a patient's name."""
         distinct = list({id(elements): elements for elements in all_elements}.values())
         for key in KEYS[record_type]:
-            if len({elements[key.tag] for elements in distinct if elements.get(key.tag)}) > 1:
+            if key.tag != _SPECIFIC_CHARACTER_SET and len({_decode(elements, key) for elements in distinct if elements.get(key.tag)}) > 1:
                 self.warnings.append(f"The instances of {name} have different values of {key.keyword}; the record follows one.")
 
 
@@ -202,3 +204,20 @@ def _group(instances: Iterable[Instance], uid_of: Callable[[Instance], str]) -> 
         groups[uid_of(instance)].append(instance)
     return groups.values()
 
+
+# The VRs whose bytes mean what Specific Character Set says (PS3.5 6.1.2.2), and what brings the first one of several back (6.1.2.5.3).
+_CHARACTER_SET_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_DELIMITERS = {0x0D, 0x0A, 0x09, 0x0C, 0x5E, 0x3D, 0x5C}
+
+
+def _decode(elements: Elements, key: Key) -> str | bytes:
+    """A value as something to compare: one name in two character sets is one name. What cannot be decoded is compared as it is."""
+    value = elements[key.tag]
+    if key.vr not in _CHARACTER_SET_VRS or (value.isascii() and charset.ESC not in value):
+        return value.decode("ascii", "surrogateescape").rstrip(" \0")
+    names = elements.get(_SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
+    encodings = [charset.python_encoding[name.strip()] for name in names if name.strip() in charset.python_encoding]
+    try:
+        return charset.decode_bytes(value, encodings or [charset.default_encoding], _DELIMITERS).rstrip(" \0")
+    except (UnicodeError, LookupError):
+        return value

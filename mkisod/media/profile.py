@@ -7,7 +7,7 @@ is claimed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from attrs import frozen
 from pydicom import uid
@@ -72,3 +72,16 @@ def plan_profile(instances: Iterable[Instance], medium: str, wanted: str, conver
 
 def list_profiles(medium: str) -> tuple[Profile, ...]:
     return _PROFILES.get(medium.removesuffix("-dl"), _PROFILES["cd"])
+
+
+def find_choice_fault(medium: str, profile: str, output: Collection[str]) -> str | None:
+    """Why a medium, a profile and kinds of output do not go together, or None."""
+    if medium == "usb" and "iso" in output:
+        return "the profiles of usb are for FAT, so there is no ISO image for it: ask for dir or zip"
+    if profile in (AUTO, AS_RECEIVED):
+        return None
+    if profile not in NAMES:
+        return f"there is no profile {profile}; there are {AUTO}, {AS_RECEIVED}, {', '.join(sorted(NAMES))}"
+    if profile not in {known.name for known in list_profiles(medium)}:
+        return f"{profile} is no profile for the medium {medium}, which has {', '.join(known.name for known in list_profiles(medium))}"
+    return None

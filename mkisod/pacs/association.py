@@ -33,6 +33,7 @@ from ssl import SSLContext, SSLEOFError, SSLError
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
+from mkisod import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from mkisod.pacs import pdu
 from mkisod.pacs.instance import Origin
 from mkisod.pacs.message import MessageReceiver
@@ -45,7 +46,6 @@ from mkisod.pacs.negotiation import (
     is_address_allowed,
     negotiate,
 )
-from mkisod.pacs.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from mkisod.pacs.pdu import AbortAssociation, AssociateRequest, InvalidPdu
 from mkisod.pacs.reception import Reception
 from mkisod.pacs.settings import ReceiverSettings

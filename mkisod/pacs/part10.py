@@ -6,11 +6,8 @@ Nothing else is put into a file, and nothing behind it is altered: the data set 
 from __future__ import annotations
 
 import struct
-from typing import Final
 
-# Ours, of the UUID-derived root (PS3.5 section B.2). It names this way of writing files, not a version.
-IMPLEMENTATION_CLASS_UID: Final = "2.25.58864763664363348024768758269890766160"
-IMPLEMENTATION_VERSION_NAME: Final = "MKISOD"
+from mkisod import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _SHORT = struct.Struct("<HH2sH")
 _VERSION = _SHORT.pack(2, 1, b"OB", 0) + b"\x02\0\0\0\0\x01"  # OB: the long form, 2 bytes, 00 01

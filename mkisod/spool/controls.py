@@ -77,7 +77,10 @@ class Controls:
         path = self._layout.inbox / (file.ticket + file.control)
         try:
             uid, named = _read(path)
-            verdict = self._judge(file, uid, named)
+            try:
+                verdict = self._judge(file, uid, named)
+            except FileNotFoundError:  # a worker was first: it has the job in hand by now
+                verdict = self._judge(file, uid, named)
         except FileNotFoundError:
             return
         except ValueError as error:
@@ -88,8 +91,8 @@ class Controls:
             return
         if verdict is Verdict.FOREIGN:
             log.warning("control_refused", advice="Only who dropped the request may say this, root, or the user of the daemon.")
-        with contextlib.suppress(FileNotFoundError):
-            self._disk.remove_tree(path)
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            self._disk.remove(path)
 
     def _judge(self, file: ControlFile, uid: int, named: str) -> Verdict:
         status = self._outbox.read_status(file.ticket)
@@ -155,7 +158,10 @@ def may_control(status: Status, uid: int) -> bool:
 
 
 def _read(path: Path) -> tuple[int, str]:
-    """The owner of the file, and the job that it names. What is no plain file names nothing, and is removed in its time all the same."""
+    """The owner of the file, and the job that it names. What is no plain file names nothing, and is removed in its time all the same.
+
+    Raises FileNotFoundError.
+    """
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         return status.st_uid, ""

@@ -110,7 +110,10 @@ class Inbox:
                 continue
             ticket, dot, suffix = name.rpartition(".")
             if is_ticket(ticket) and dot + suffix in _CONTROLS:
-                controls.append(ControlFile(ticket, Control(dot + suffix)))
+                if (self._layout.inbox / name).is_dir():  # not always ours to remove
+                    strange.add(name)
+                else:
+                    controls.append(ControlFile(ticket, Control(dot + suffix)))
                 continue
             if dot + suffix != REQUEST_SUFFIX or not is_ticket(ticket):
                 strange.add(name)

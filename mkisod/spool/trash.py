@@ -23,11 +23,16 @@ def remove(layout: Layout, disk: Disk, path: Path) -> None:
         disk.move(path, target)
     except FileNotFoundError:
         return
-    disk.remove_tree(target)
+    _remove_for_good(disk, target)
 
 
 def sweep(layout: Layout, disk: Disk) -> None:
-    """Remove what was on its way out when a daemon died. Another daemon may be removing the same thing."""
+    """Remove what was on its way out when a daemon died."""
     for name in os.listdir(layout.trash):
-        with contextlib.suppress(FileNotFoundError):
-            disk.remove_tree(layout.trash / name)
+        _remove_for_good(disk, layout.trash / name)
+
+
+def _remove_for_good(disk: Disk, path: Path) -> None:
+    """As far as can be. Another daemon may be removing the same thing, and what a client dropped may hold what only the client can remove."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        disk.remove_tree(path)

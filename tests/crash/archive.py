@@ -128,7 +128,13 @@ def make_files(instances: Iterable[bytes]) -> dict[str, bytes]:
 
 
 def build_small_disc(
-    order: DiscOrder, objects: Iterable[Path], directory: Path, *, report_progress: Callable[[int, int], None], notice: Callable[[Path], None]
+    order: DiscOrder,
+    objects: Iterable[Path],
+    directory: Path,
+    *,
+    report_progress: Callable[[int, int], None],
+    notice: Callable[[Path], None],
+    **_: Any,
 ) -> Disc:
     """As the real one, it links the objects into a tree and writes an image beside it."""
     paths = {path.read_bytes(): path for path in objects}

@@ -266,7 +266,7 @@ class CrashDisk(Disk, Generic[W]):
         self._next = 1 + max((step.change.child for step in steps if isinstance(step.change, Name)), default=ROOT)
         self._of_client = False
         self._cut = len(str(root)) + 1
-        self._nodes = {os.stat(root / path).st_ino: node for path, node in self.tree.list()}
+        self._nodes = {(root / path).stat().st_ino: node for path, node in self.tree.list()}
 
     @contextlib.contextmanager
     def client(self) -> Iterator[None]:
@@ -279,7 +279,7 @@ class CrashDisk(Disk, Generic[W]):
         return self.tree.find(str(path)[self._cut :] or ".")
 
     def _find_parent(self, path: Path) -> int:
-        return self.tree.find(os.path.dirname(str(path))[self._cut :] or ".")
+        return self._find(path.parent)
 
     def _knows(self, path: Path) -> bool:
         return path.name in self.tree.directories[self._find_parent(path)]
@@ -306,8 +306,8 @@ class CrashDisk(Disk, Generic[W]):
             self._take(Name(parent, name, node, is_directory))
         node = self.tree.directories[parent][name]
         if is_directory:
-            for child in sorted(os.listdir(path)):
-                self.notice(path / child)
+            for child in sorted(path.iterdir()):
+                self.notice(child)
         elif self.tree.contents.get(node) != (data := path.read_bytes()):
             self._take(Fill(node, data))
 
@@ -321,7 +321,7 @@ class CrashDisk(Disk, Generic[W]):
         if node is None:
             node = self._new()
             self._take(Name(parent, path.name, node), lambda: super(CrashDisk, self).write(path, b""))
-            self._nodes[os.stat(path).st_ino] = node
+            self._nodes[path.stat().st_ino] = node
         for part in (b"", data[: len(data) // 2], data):  # a death in the middle leaves a part
             if self.tree.contents.get(node, b"") != part:
                 self._take(Fill(node, part), lambda part=part: super(CrashDisk, self).write(path, part))  # type: ignore[misc]
@@ -331,8 +331,9 @@ class CrashDisk(Disk, Generic[W]):
             self.notice(path)
         node = self._find(path)
         if node in self.tree.directories:
-            for name in sorted(set(os.listdir(path)) - self.tree.directories[node].keys()):
-                self.notice(path / name)
+            for child in sorted(path.iterdir()):
+                if not self._knows(child):
+                    self.notice(child)
             if not self.sees_directories:
                 return
         self._take(Flush(node))
@@ -346,7 +347,7 @@ class CrashDisk(Disk, Generic[W]):
     def make_directory(self, path: Path) -> None:
         node = self._new()
         self._take(Name(self._find_parent(path), path.name, node, is_directory=True), lambda: super(CrashDisk, self).make_directory(path))
-        self._nodes[os.stat(path).st_ino] = node
+        self._nodes[path.stat().st_ino] = node
 
     def remove(self, path: Path) -> None:
         if not self._knows(path):
@@ -358,8 +359,8 @@ class CrashDisk(Disk, Generic[W]):
         if not os.path.lexists(path):
             return
         if path.is_dir() and not path.is_symlink():
-            for name in sorted(os.listdir(path)):
-                self.remove_tree(path / name)
-            self._take(Unname(self._find_parent(path), path.name), lambda: os.rmdir(path))
+            for child in sorted(path.iterdir()):
+                self.remove_tree(child)
+            self._take(Unname(self._find_parent(path), path.name), path.rmdir)
         else:
             self.remove(path)

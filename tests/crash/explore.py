@@ -36,7 +36,7 @@ class Start:
     world: World
     lived: int
     base: int
-    earlier: Story = Story()
+    earlier: Story = field(factory=Story)
     deaths: tuple[End, ...] = ()
 
 

@@ -14,7 +14,7 @@ from mkisod.job.lifecycle import TRANSITIONS, Effect, Event
 from mkisod.job.record import encode_record
 from mkisod.job.status import State, Status, encode_status
 from mkisod.spool.jobs import Job, Jobs
-from mkisod.spool.layout import RESULT_RECORD, JobDirectory, Layout
+from mkisod.spool.layout import RESULT_RECORD, JobDirectory
 from mkisod.spool.outbox import Outbox
 from mkisod.spool.spool import Spool
 from tests.crash.disk import CrashDisk
@@ -109,6 +109,11 @@ GUARDS = (
     Guard("a claim is a rename", _patch(CrashDisk, "rename", _copy_the_drop)),
     # And some that stand in the design, if not in that list.
     Guard("objects of an earlier boot are discarded", _patch(Jobs, "_discard_untrusted", lambda _, job: job)),
+    Guard(
+        "what is kept of an incomplete job is synced",
+        _patch(Jobs, "_sync_objects", lambda _, job: evolve(job, record=evolve(job.record, objects_synced=True))),
+        scenario="incomplete, and published in part",
+    ),
     Guard("the request is synced before it counts", _patch(CrashDisk, "sync", _leave_the_request_unsynced)),
     Guard(
         "a job goes after its status",

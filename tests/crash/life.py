@@ -19,6 +19,7 @@ import structlog
 from attrs import evolve, field, frozen
 
 from mkisod import worker as worker_module
+from mkisod.attempt import Services
 from mkisod.config.settings import Config, JobSettings, SpoolSettings
 from mkisod.daemon import check_request
 from mkisod.errors import Code, Permanent
@@ -29,7 +30,7 @@ from mkisod.spool import operator
 from mkisod.spool.layout import Layout, make_directories
 from mkisod.spool.operator import Operator
 from mkisod.spool.spool import Host, Spool, open_spool
-from mkisod.worker import Services, Worker
+from mkisod.worker import Worker
 from tests.crash.archive import Archive, Retrieving, build_small_disc
 from tests.crash.disk import CrashDisk, Name, Step, Tree, begin_anew
 
@@ -52,7 +53,7 @@ class World:
 
 @frozen
 class Word:
-    """Something that the client or the operator does once, when `state` can be read. It is a file in the inbox, or the operator's `verb`."""
+    """What the client or the operator does once, when `state` can be read: a file in the inbox, or the operator's `verb`."""
 
     state: State
     suffix: str = ""
@@ -78,7 +79,7 @@ class Scenario:
     outcome: Outcome
     text: str = "A1\n@end\n"
     words: tuple[Word, ...] = ()
-    archive: Archive = Archive()
+    archive: Archive = field(factory=Archive)
     jobs: JobSettings = field(factory=lambda: JobSettings(workers=1, retry_first_s=30.0, not_found_retry_s=()))
     real_disc: bool = False
     unsynced: bool = False
@@ -110,14 +111,19 @@ class Life:
         self.discs: list[dict[str, bytes]] = []  # that the media room finished
         self.layout = Layout(root, "main")
         self.disk = CrashDisk(root, steps, lambda: self.world, dies_at=dies_at)
-        self._queue_is_empty = True
 
     @property
     def steps(self) -> list[Step[World]]:
         return self.disk.steps
 
     def run(self) -> None:
-        """Until there is rest, or death. Raises `Restless`."""
+        """Until there is rest, or death; after a stop it starts again. Raises `Restless`."""
+        while not self._serve():
+            pass
+
+    def _serve(self) -> bool:
+        """False: it was stopped."""
+        self._stopped = False
         config = Config(spool=SpoolSettings(dir=str(self.disk.root), min_free_mib=0), jobs=self.scenario.jobs)
         host = Host(self.look_at_clock, self._look_at_seconds, self._draw, f"boot-{self.world.boot}", silence())
         self._workers: list[Worker] = []
@@ -139,7 +145,9 @@ class Life:
                 self.spool.recover()
                 for _ in range(_MOST_ROUNDS):
                     if not self._go_round():
-                        return
+                        return True
+                    if self._stopped:
+                        return False
             raise Restless
         finally:
             self.spool.jobs.unlock()
@@ -169,7 +177,7 @@ class Life:
         with (
             mock.patch.object(worker_module, "Retrieval", retrieving),
             mock.patch.object(worker_module, "build_disc", self._build_disc),
-            mock.patch.object(operator, "Disk", lambda: self.disk),
+            mock.patch.object(operator, "Disk", return_value=self.disk),
         ):
             yield
 
@@ -194,7 +202,7 @@ class Life:
         wait_s = self.spool.rounds.go(set()) or 0.0
         if self._say():
             return True
-        while (job := self.spool.queue.choose()) is not None:
+        while not self._stopped and (job := self.spool.queue.choose()) is not None:
             if self._workers[0].take(job):
                 self._workers[0].carry()
         if len(self.steps) > before:
@@ -213,9 +221,16 @@ class Life:
         if status is None or status.state is not word.state:
             return False
         if word.verb:
-            return self._operate(word)
+            return self._stop() if word.verb == "stop" else self._operate(word)
         self.world = evolve(self.world, said=self.world.said + 1)
         self.drop(self.layout.inbox / (TICKET + word.suffix), word.text)
+        return True
+
+    def _stop(self) -> bool:
+        """SIGTERM."""
+        self.world = evolve(self.world, said=self.world.said + 1)
+        self._stopped = True
+        self._workers[0].stop()
         return True
 
     def _operate(self, word: Word) -> bool:

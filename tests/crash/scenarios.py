@@ -42,6 +42,7 @@ SCENARIOS = (
         archive=Archive(up_at=BEGIN + timedelta(days=1)),
         words=(Word(State.DEFERRED, verb="drop"),),
     ),
+    Scenario("stopped while it retrieves, and started again", _DONE, words=(Word(State.RETRIEVING, verb="stop"),)),
     Scenario("a ticket used again", Outcome(State.DONE, ("A2",)), words=(Word(State.DONE, ".req", "A2\n@end\n"),)),
     Scenario(
         "a ticket used again after a failure",

@@ -6,8 +6,10 @@ Prints how many deaths there were. The long runs are marked `soak`.
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from tests.crash.guards import GUARDS, Guard
 from tests.crash.life import Life, Scenario
 from tests.crash.scenarios import SCENARIOS
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory: no disk is asked, since it is the disk that is played
+_MEMORY = Path("/dev/shm")  # a file system in memory, since it is the disk that is played
 _SEED = 20261122
 _BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 _each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -33,8 +35,12 @@ def directory() -> Iterator[Path]:
 
 
 def report(exploration: Exploration, capsys: pytest.CaptureFixture[str]) -> None:
+    tell(f"{exploration.scenario.name}: {exploration.points} crash points, {exploration.states} different states lived on from", capsys)
+
+
+def tell(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print(f"\n{exploration.scenario.name}: {exploration.points} crash points, {exploration.states} different states lived on from")
+        sys.stdout.write(f"\n{line}")
 
 
 @_each_scenario
@@ -103,12 +109,9 @@ def test_the_steps_tell_what_a_kill_leaves(directory: Path) -> None:
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
 def test_without_a_guard_something_is_found(guard: Guard, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exploration = Exploration(_BY_NAME[guard.scenario], directory)
+    end = partial(exploration.end_twice, _SEED, firsts=300, seconds=4) if guard.twice else partial(exploration.end_once, ALL)
     with guard.remove():
         exploration.live(exploration.begin())  # while nothing dies, nobody misses it
         with pytest.raises(Violation) as violation:
-            if guard.twice:
-                exploration.end_twice(_SEED, firsts=300, seconds=4)
-            else:
-                exploration.end_once(ALL)
-    with capsys.disabled():
-        print(f"\nwithout '{guard.name}', after {exploration.points} crash points: {str(violation.value)[:400]}")
+            end()
+    tell(f"without '{guard.name}', after {exploration.points} crash points: {str(violation.value)[:400]}", capsys)

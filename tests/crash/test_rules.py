@@ -86,7 +86,7 @@ def make_problem(code: Code) -> Problem:
 @given(_rules, st.lists(st.sampled_from([*_TRANSIENT, Code.ACCESSION_NOT_FOUND]), min_size=1, max_size=8), st.integers(0, 2**32))
 def test_retries_end(rules: RetryRules, codes: list[Code], seed: int) -> None:
     """Whatever an archive answers, over and over: the job is given up in the end, and never later than the rules say."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - replayable
     now, history, attempts = BEGIN, History(begun=BEGIN), 0
     # The fastest that the rules allow, with the jitter; each failure that is not found besides.
     shortest_s = 0.75 * min(rules.retry_first_s, rules.retry_max_s)
@@ -146,7 +146,7 @@ def test_the_innocent_go_free_and_the_poisonous_are_held(innocent: int, poisonou
 
     Jobs are taken in any order, each by a worker as the daemon would: what has to run alone waits until nothing else runs.
     """
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - replayable
     deadly = {f"poison-{index}": mercy for index in range(poisonous)}
     waiting = {**{f"innocent-{index}": Crashes() for index in range(innocent)}, **dict.fromkeys(deadly, Crashes())}
     held, done, deaths = set[str](), set[str](), 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from mkisod.attempt import Attempt, Services
 from mkisod.config.settings import Config, SpoolSettings
 from mkisod.errors import Code, Permanent
 from mkisod.job.lifecycle import Event
@@ -20,7 +21,7 @@ from mkisod.spool.durable import Disk
 from mkisod.spool.jobs import Job
 from mkisod.spool.layout import Layout, make_directories
 from mkisod.spool.spool import Host, Spool, open_spool
-from mkisod.worker import Attempt, Services, Worker
+from mkisod.worker import Worker
 from tests.unit.spool.conftest import make_log
 
 NOW = datetime(2026, 11, 22, 8, 15, tzinfo=UTC)

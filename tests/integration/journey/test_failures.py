@@ -227,3 +227,19 @@ def test_what_waits_while_a_daemon_stops_is_served_after_the_next_start(archive:
         with running_site(tmp_path, {"ABPACS": pacs.address}, port=port, workers=1) as site:
             for ticket in [*tickets, "dropped-meanwhile"]:
                 site.daemon.wait_status(ticket, "done")
+
+
+def test_a_daemon_stops_at_once_although_an_archive_does_not_answer(archive: tuple[Path, WrittenSeries], tmp_path: Path) -> None:
+    """The time-out for the answer is longer than `Daemon.stop` waits."""
+    port = free_port()
+    with (
+        DemoPacs(archive[0], destinations={AE_TITLE: (HOST, port)}, faults=Faults(silent_find=True)) as pacs,
+        running_site(tmp_path, {"ABPACS": pacs.address}, port=port, pacs_keys={"response_timeout_s": 600}) as site,
+    ):
+        site.daemon.drop("unanswered", "ACC1\n@end\n")
+        site.daemon.wait_status("unanswered", "retrieving")
+        wait_for(lambda: pacs._state._connections, 30, "the archive to be asked")
+        site.daemon.stop()
+        status = site.daemon.status("unanswered")
+        assert status is not None
+        assert (status["state"], status["error"]) == ("queued", None)

@@ -35,14 +35,14 @@ def test_a_disc_of_dcmmkdir_is_good(tree: Path) -> None:
 
 def test_an_image_of_xorriso_is_good(tree: Path, tmp_path: Path) -> None:
     image = tmp_path / "x.iso"
-    command = [require("xorriso"), "-as", "mkisofs", "--norock", "-iso-level", "1", "-V", "TREE", "-o", image, tree]
+    command: list[str | Path] = [require("xorriso"), "-as", "mkisofs", "--norock", "-iso-level", "1", "-V", "TREE", "-o", image, tree]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     assert verify_path(image) == ()
 
 
 def test_an_image_of_genisoimage_has_a_system_identifier(tree: Path, tmp_path: Path) -> None:
     image = tmp_path / "x.iso"
-    command = [shutil.which("genisoimage") or require("isoinfo"), "-iso-level", "1", "-V", "TREE", "-o", image, tree]
+    command: list[str | Path] = [shutil.which("genisoimage") or require("isoinfo"), "-iso-level", "1", "-V", "TREE", "-o", image, tree]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     assert [str(fault) for fault in verify_path(image)] == ["x.iso: the system identifier is not blank (PS3.12 F.2.2.1)"]
 

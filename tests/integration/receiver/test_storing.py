@@ -223,7 +223,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield disk
     finally:
-        subprocess.run(["/usr/bin/umount", disk], check=True)
+        subprocess.run(["/usr/bin/umount", "--lazy", disk], check=True)
 
 
 def test_a_disk_that_fills_and_has_room_again(run_receiver: Callable[..., Receiver], small_disk: Path, ct: Instance) -> None:

@@ -52,11 +52,11 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mkisod-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        done = subprocess.run(
-            [*as_user(NOBODY), sys.executable, "-c", "import mkisod.cli"], check=False, capture_output=True, env={"PYTHONPATH": str(ROOT)}, cwd="/"
-        )
+        # As the commands do it: what is imported later has to be found later.
+        program = f"import os; os.setgid({NOBODY}); os.setuid({NOBODY}); import encodings.utf_8_sig, mkisod.cli"
+        done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, env={"PYTHONPATH": str(ROOT)}, cwd="/")
         if done.returncode:
-            give_up(f"another user cannot run mkisod from {ROOT}")
+            give_up(f"another user cannot run {sys.executable} and mkisod from {ROOT}")
         yield folder
 
 

@@ -61,11 +61,15 @@ class Site:
         return running_daemon(self.folder, self.config, env=environment)
 
     @contextmanager
-    def started(self, *, prefix: Sequence[object] = (), config_path: Path | None = None) -> Iterator[Daemon]:
-        """A daemon that need not be ready, nor end well. `prefix`: what runs it, `setpriv` or `strace` for instance."""
+    def started(self, *, prefix: Sequence[object] = (), config_path: Path | None = None, wait_ready: bool = True) -> Iterator[Daemon]:
+        """A daemon that need not end well. `prefix`: what runs it, `setpriv` or `strace` for instance."""
         path = config_path or self.config_path
         command = [*prefix, sys.executable, "-m", "mkisod", "serve", "--config", path]
-        with started("mkisod", command, path.with_suffix(".log"), env={"PYTHONPATH": str(ROOT)}, cwd=self.folder) as process:
+        log_path = path.with_suffix(".log")
+        begins_at = log_path.stat().st_size if log_path.exists() else 0
+        with started("mkisod", command, log_path, env={"PYTHONPATH": str(ROOT)}, cwd=self.folder) as process:
+            if wait_ready:
+                process.wait_ready(lambda: b"daemon_ready" in log_path.read_bytes()[begins_at:], _READY_DEADLINE_S)
             yield Daemon(process, self.spool)
 
     def command(self, *arguments: object, config_path: Path | None = None) -> Said:

@@ -68,7 +68,7 @@ def killed(site: Site, kind: str, number: float) -> Iterator[Daemon]:
         prefix = [require("strace"), "-f", "-qq", "-o", "/dev/null", "-e", "trace=rename,fsync,mkdir", "-e", inject]
     log = site.folder / "mkisod.log"
     begins_at = log.stat().st_size
-    with site.started(prefix=prefix) as daemon:
+    with site.started(prefix=prefix, wait_ready=False) as daemon:
         yield daemon
         if kind == "delay":
             has_ended(daemon, number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ import pytest
 
 from mkisod.demo.faults import Faults
 from mkisod.demo.pacs import DemoPacs
-from tests.daemon import Daemon, Status
+from tests.daemon import ROOT, Daemon, Status
 from tests.integration.survival.conftest import NOBODY, as_user
-from tests.integration.survival.site import AE_TITLE, Site, check_disc_of, lines, make_site, wait_logged, wait_received, write_archive
+from tests.integration.survival.site import AE_TITLE, Site, check_disc_of, lines, make_site, wait_received, write_archive
 from tests.processes import HOST, free_port, wait_for
 
 LATER = {"retry_first_s": 600, "retry_max_s": 600, "not_found_retry_s": []}
@@ -163,32 +165,23 @@ def test_as_root_the_command_becomes_the_owner_of_the_spool(open_folder: Path, p
     os.chown(open_folder, NOBODY, NOBODY)
     site = make_site(open_folder, {"ABPACS": pacs.address}, port=port, jobs=LATER)
     with site.started(prefix=as_user(NOBODY)) as daemon:
-        wait_logged(daemon.process, "daemon_ready")
         fill(site, pacs, daemon)
         assert site.command("retry", "deferred").exit_code == 0
         assert site.command("release", "held").exit_code == 0
         assert site.command("drop", "queued").exit_code == 0
         assert site.command("drop", "active").exit_code == 0
         daemon.wait_status("active", "cancelled")
-        daemon.stop()
-        owners = {path.lstat().st_uid for path in (site.spool / "work").rglob("*")} | {path.lstat().st_uid for path in (site.spool / "outbox").rglob("*")}
-        assert owners == {NOBODY}
-    with site.started(prefix=as_user(NOBODY)) as daemon:
-        wait_logged(daemon.process, "daemon_ready")
-        for ticket in ("deferred", "active-too"):
-            daemon.wait_status(ticket, ["queued", "retrieving"])
         pacs.faults = Faults()
+        daemon.wait_status("held", "failed")
         for ticket in ("deferred", "active-too"):
             daemon.wait_status(ticket, "done")
+        owners = {path.lstat().st_uid for place in ("work", "outbox") for path in (site.spool / place).rglob("*")}
+        assert owners == {NOBODY}
         daemon.stop()
 
 
 def test_another_user_is_told_what_to_do(open_folder: Path, pacs: DemoPacs, port: int) -> None:
     import subprocess
-    import sys
-
-    from tests.daemon import ROOT
-
     site = make_site(open_folder, {"ABPACS": pacs.address}, port=port)
     with site.daemon():
         command = [*as_user(NOBODY), sys.executable, "-m", "mkisod", "queue", "--config", str(site.config_path)]

@@ -55,6 +55,12 @@ def test_an_object_cut_short_anywhere_is_refused() -> None:
         assert refused > len(data) * 0.9
 
 
+@pytest.mark.parametrize("missing", [1, 2, 15])
+def test_pixel_data_cut_short_is_refused(missing: int) -> None:
+    with pytest.raises(Permanent, match=f"ends {missing} bytes before the end of \\(7FE0,0010\\)"):
+        read(OBJECT[:-missing])
+
+
 @given(st.integers(0, len(REPORT) - 1), st.binary(min_size=1, max_size=8))
 def test_damaged_bytes_are_read_or_refused(at: int, damage: bytes) -> None:
     try:

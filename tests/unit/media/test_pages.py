@@ -23,7 +23,8 @@ HOSTILE = '<script src="http://example.org">&\x07'
 @pytest.fixture
 def facts(tmp_path: Path) -> PageFacts:
     ds = make_object()
-    ds.SeriesDescription = HOSTILE
+    ds.SeriesDescription = ds.StudyDescription = HOSTILE
+    ds.PatientName = "Müller^Jürgen<i>"
     hierarchy = build_hierarchy([[describe_instance(read_header(write_object(ds, tmp_path / "object")))]])
     return PageFacts(
         file_set_id="TEST_2OF3",
@@ -48,8 +49,8 @@ def test_index_says_what_is_on_the_disc(facts: PageFacts) -> None:
         "+49 30 1",
         "mkisod 1.0",
         "2 of 3; the others are TEST_1OF3, TEST_3OF3",
-        "Müller, Jürgen, born 1960-01-02, Patient ID P1",
-        "2020-01-01, Schädel, accession number A1",
+        "Müller, Jürgen<i>, born 1960-01-02, Patient ID P1",
+        "accession number A1",
         "1.2.3",
         "profile STD-GEN-CD",
         "1 had been compressed with loss",
@@ -63,6 +64,7 @@ def test_index_says_what_is_on_the_disc(facts: PageFacts) -> None:
 def test_index_holds_no_markup_of_an_object_and_nothing_from_outside(facts: PageFacts) -> None:
     page = render_index(facts).decode()
     assert "<script" not in page
+    assert "<i>" not in page
     assert "\x07" not in page
     assert "&lt;script src=&quot;http://example.org&quot;&gt;&amp;" in page
     assert 'src="' not in page

@@ -9,6 +9,8 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 from pynetdicom.dsutils import decode
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_RELEASE_RP
 
@@ -139,3 +141,6 @@ def test_file_meta(title: str, uid: str) -> None:
     assert (meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID) == (CT_IMAGE_STORAGE, uid, EXPLICIT_LE)
     assert meta.ImplementationClassUID.is_valid
     assert meta.get("SourceApplicationEntityTitle", "") == title
+    written = DicomBytesIO()
+    write_file_meta_info(written, meta, enforce_standard=True)
+    assert encoded[132:] == written.getvalue(), "pydicom pads and orders otherwise"

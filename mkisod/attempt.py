@@ -1,0 +1,109 @@
+"""One attempt at one job: its record, what is known of it, and the word about it in status and journal.
+
+Owns the record of a job while it is in hand. Each step is one event of the lifecycle, carried out by the spool and logged once. On failure
+(OSError) the step is not done, and the start-up scan goes on from there.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from attrs import evolve, frozen
+
+from mkisod.config.settings import Config
+from mkisod.errors import Code, MkisodError
+from mkisod.job.crashes import begin_attempt, end_attempt
+from mkisod.job.lifecycle import Event, find_transition
+from mkisod.job.progress import Account, describe_job
+from mkisod.job.record import JobRecord
+from mkisod.job.retry import RetryRules, note_failure, plan_retry
+from mkisod.job.status import Result, Status
+from mkisod.media.disc import ObjectIndex
+from mkisod.pacs.expectations import Expectation, Expectations
+from mkisod.spool.jobs import Job
+from mkisod.spool.spool import Host, Spool
+
+STATUS_INTERVAL_S = 1.0  # the contract: at most once a second while it moves
+
+
+@frozen
+class Services:
+    """What every worker works with."""
+
+    config: Config
+    spool: Spool
+    expectations: Expectations
+    host: Host
+
+
+class Attempt:
+    """One attempt at one job: its record, what is known of it, and when its status was last written."""
+
+    def __init__(self, services: Services, job: Job) -> None:
+        self._services = services
+        self._host = services.host
+        self.job = job
+        self.log = services.host.log.bind(ticket=job.ticket, job=job.id)
+        self.account = Account(services.spool.jobs.read_request(job))
+        self.cancelled = threading.Event()
+        self.index = ObjectIndex()
+        self._began_s = self._written_s = self._host.clock_s()
+
+    def take(self) -> None:
+        """The first step. What the daemon might die of is counted before the work begins."""
+        record = self.job.record
+        crashes = begin_attempt(record.crashes, self._services.spool.jobs.count_objects(self.job))
+        self.job = evolve(self.job, record=evolve(record, crashes=crashes, problem=None))
+        self.advance(Event.TAKEN)
+
+    def advance(self, event: Event) -> None:
+        self.job = self._services.spool.jobs.advance(self.job, event, self.describe)
+        self._written_s = self._host.clock_s()
+        problem = self.job.record.problem
+        log = self.log.warning if problem else self.log.info
+        trouble = {"error": problem.code, "message": problem.message} if problem else {}
+        log(f"job_{event}", state=self.job.record.state, attempt=self.job.record.attempt, **trouble)
+
+    def end(self, event: Event, **changes: Any) -> None:
+        """The last step of an attempt that did not publish: the daemon did not die of it."""
+        # First what is half built: it may be what fills the disk, and to record the end takes room.
+        self._services.spool.jobs.discard_result(self.job)
+        self.job = evolve(self.job, record=evolve(self.job.record, crashes=end_attempt(self.job.record.crashes), **changes))
+        self.advance(event)
+
+    def fail(self, error: MkisodError) -> None:
+        """Defer the job, or give it up: what was received stays for another attempt, or for a partial disc."""
+        if self._services.spool.outbox.has_result(self.job.ticket, self.job.id):
+            raise error  # what is published can fail no more: the start-up scan says what is left to say
+        jobs, now = self._services.config.jobs, self._host.now()
+        rules = RetryRules(jobs.retry_first_s, jobs.retry_max_s, jobs.not_found_retry_s, jobs.give_up_after_h, jobs.incomplete_give_up_h)
+        history = note_failure(self.job.record.history, error.problem, now)
+        chance = int.from_bytes(self._host.random_bytes(4)) / 2**32
+        retry_at = plan_retry(history, error.problem, rules, now, chance)
+        self.account = evolve(self.account, accession_problems=error.accessions, moves_over=True)
+        event = Event.DEFERRED if retry_at else Event.LEFT_INCOMPLETE if error.code is Code.INCOMPLETE else Event.FAILED
+        self.end(event, problem=error.problem, history=history, retry_at=retry_at)
+
+    def publish(self, result: Result, shortage: MkisodError | None) -> None:
+        """Put the result into the outbox. `shortage` says what is missing of a partial one."""
+        self.account = evolve(self.account, result=result)
+        event = Event.PUBLISHED_PARTIAL if shortage else Event.PUBLISHED
+        record = evolve(self.job.record, problem=shortage.problem if shortage else None)
+        self.job = evolve(self.job, record=record)
+        status = self.describe(evolve(record, state=find_transition(record.state, event).next_state))
+        self._services.spool.outbox.publish(self.job.directory, status)
+        self.advance(event)
+
+    def take_stock(self, expectation: Expectation) -> None:
+        self.account = evolve(self.account, received=expectation.copy_received(), bytes_received=expectation.bytes_received)
+
+    def report(self, expectation: Expectation) -> None:
+        """Write the progress into the status, at most once a second."""
+        if self._host.clock_s() - self._written_s >= STATUS_INTERVAL_S:
+            self.take_stock(expectation)
+            self._services.spool.outbox.write_status(self.describe(self.job.record))
+            self._written_s = self._host.clock_s()
+
+    def describe(self, record: JobRecord) -> Status:
+        return describe_job(record, self.account, self._host.now(), self._host.clock_s() - self._began_s)
