@@ -106,15 +106,16 @@ class WaitingDisk(Disk):
         self._insist(partial(super().make_directory, path))
 
     def _insist(self, step: Callable[[], None]) -> None:
-        while not self._try(step):
-            pass
+        for waited in itertools.count():
+            if self._try(step, waited):
+                return
 
-    def _try(self, step: Callable[[], None]) -> bool:
+    def _try(self, step: Callable[[], None], waited: int) -> bool:
         """Whether it is done; False: try again. Raises OSError where waiting does not help, or is given up."""
         try:
             step()
         except OSError as error:
-            if not is_full(error) or not self._wait():
+            if not is_full(error) or not self._wait(waited):
                 raise
             return False
         return True

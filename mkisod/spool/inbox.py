@@ -110,7 +110,7 @@ class Inbox:
                 continue
             ticket, dot, suffix = name.rpartition(".")
             if is_ticket(ticket) and dot + suffix in _CONTROLS:
-                if (self._layout.inbox / name).is_dir():  # not always ours to remove
+                if _is_directory(self._layout.inbox / name):  # not always ours to remove
                     strange.add(name)
                 else:
                     controls.append(ControlFile(ticket, Control(dot + suffix)))
@@ -141,6 +141,10 @@ class Inbox:
         new = strange - self._warned
         self._warned = strange
         return Found(tuple(ready), tuple(controls), tuple(sorted(new)), min(waits) - now_s if waits else None)
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _look(path: Path, before: Sighting | None, now_s: float) -> tuple[Sighting, int]:

@@ -50,7 +50,7 @@ def pacs(archive: Path, ports: tuple[int, int]) -> Iterator[DemoPacs]:
 
 @pytest.fixture
 def site(pacs: DemoPacs, ports: tuple[int, int], tmp_path: Path) -> Site:
-    return make_site(tmp_path, {"ABPACS": pacs.address}, port=ports[0], spool={"scan_interval_s": 0.5}, pacs_keys={"max_moves": 4})
+    return make_site(tmp_path, {"ABPACS": pacs.address}, port=ports[0], spool={"scan_interval_s": 0.2}, jobs={"workers": 1})
 
 
 def write_other(site: Site, port: int, *, instance: str = "other") -> Path:
@@ -107,8 +107,9 @@ def test_the_jobs_of_a_dead_daemon_are_taken_over(site: Site, pacs: DemoPacs, ar
             other.stop()
 
 
-def test_two_daemons_share_the_work_and_do_nothing_twice(site: Site, archive: Path, ports: tuple[int, int]) -> None:
+def test_two_daemons_share_the_work_and_do_nothing_twice(site: Site, pacs: DemoPacs, archive: Path, ports: tuple[int, int]) -> None:
     """The second one starts and ends again and again beside the first: its start-up scan finds jobs that are in other hands a moment later."""
+    pacs.faults = Faults(pause_s=0.05)
     tickets = {f"t{number:02}": ACCESSIONS[number % len(ACCESSIONS)] for number in range(24)}
     ends = [*iter(tickets)][5::6]
     with site.daemon() as daemon:

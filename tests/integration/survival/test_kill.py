@@ -111,7 +111,7 @@ def kill_again_and_again(folder: Path, *, kills: int, requests: int, seed: int) 
     wanted = {f"t{number:03}": chance.sample(ACCESSIONS, chance.choice([1, 1, 2])) for number in range(requests)}
     stream, moments, found = Stream(site, wanted), list[tuple[str, float]](), Counter[str]()
     with (
-        pacs_process(archive, folder, port=pacs_port, destinations={AE_TITLE: port}, faults='{"pause_s": 0.005}'),
+        pacs_process(archive, folder, port=pacs_port, destinations={AE_TITLE: port}, faults='{"pause_s": 0.03}'),
     ):
         with site.daemon():
             pass  # makes the spool

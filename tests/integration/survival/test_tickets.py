@@ -235,7 +235,7 @@ def test_a_control_file_that_is_no_file_does_not_stop_the_daemon(shared: Site, k
     os.chown(shared.folder, NOBODY, NOBODY)
     os.chown(shared.spool, NOBODY, NOBODY)
     with shared.started(prefix=["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]) as daemon:
-        path = shared.inbox / "t.cancel"
+        path = shared.inbox / ".made"
         if kind == "fifo":
             os.mkfifo(path)
         elif kind == "link":
@@ -249,6 +249,7 @@ def test_a_control_file_that_is_no_file_does_not_stop_the_daemon(shared: Site, k
         if "directory" in kind:
             path.chmod(0o700)
         os.chown(path, SOMEBODY, NOBODY, follow_symlinks=False)
+        path.rename(shared.inbox / "t.cancel")
         act_as(SOMEBODY, shared.inbox, "t.req", lines("ACC1"))
         daemon.wait_status("t", ["done", "cancelled"])
         act_as(SOMEBODY, shared.inbox, "u.req", lines("ACC1"))
