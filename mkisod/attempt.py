@@ -7,6 +7,7 @@ Owns the record of a job while it is in hand. Each step is one event of the life
 from __future__ import annotations
 
 import threading
+from itertools import islice
 from typing import Any
 
 from attrs import evolve, frozen
@@ -48,6 +49,7 @@ class Attempt:
         self.account = Account(services.spool.jobs.read_request(job))
         self.cancelled = threading.Event()
         self.index = ObjectIndex()
+        self._described = 0  # how many of the received instances the index has been told of
         self._began_s = self._written_s = self._host.clock_s()
 
     def take(self) -> None:
@@ -99,7 +101,14 @@ class Attempt:
         self.account = evolve(self.account, received=expectation.copy_received(), bytes_received=expectation.bytes_received)
 
     def report(self, expectation: Expectation) -> None:
-        """Write the progress into the status, at most once a second."""
+        """Read what has newly come for the disc, so that little is left to do at the end, and write the progress at most once a second.
+
+        Raises `Permanent(NONCONFORMANT)` for an instance that no disc can hold.
+        """
+        received = expectation.copy_received()
+        for uid in islice(received, self._described, None):  # in the order of arrival, and none ever goes
+            self.index.describe(expectation.objects.path(uid))
+        self._described = len(received)
         if self._host.clock_s() - self._written_s >= STATUS_INTERVAL_S:
             self.take_stock(expectation)
             self._services.spool.outbox.write_status(self.describe(self.job.record))

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from types import FrameType
 
 from structlog.typing import FilteringBoundLogger
 
@@ -104,7 +102,6 @@ class Daemon:
         self._log = log
         self._notify = notify
         self._stopping = threading.Event()
-        self._stop_reasons: SimpleQueue[str] = SimpleQueue()
         self._died = False
         self._doorbell = Doorbell()
         self._queue_changed = threading.Condition()  # guards the two below
@@ -127,13 +124,11 @@ class Daemon:
         self._workers = [Worker(services) for _ in range(config.jobs.workers)]
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT, or until a thread dies. Call it in the main thread, which alone gets signals."""
+        """Until SIGTERM or SIGINT, or until a thread dies. Call it in the main thread, which alone may say what signals do."""
         make_directories(self._spool.layout)
         self._receiver.bind()
         self._spool.jobs.lock()
-        threading.Thread(target=self._await_stop, name="stopper", daemon=True).start()  # does not outlive a start that fails
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle_signal)
+        self._watch_signals()
         try:
             self._spool.recover()
         except OSError as error:
@@ -151,12 +146,25 @@ class Daemon:
         self._stop(threads)
         return 1 if self._died else 0
 
-    def _handle_signal(self, number: int, _: FrameType | None) -> None:
-        # Not `_stopping.set()`: if the signal comes in its `wait`, the main thread holds its lock. SimpleQueue is reentrant.
-        self._stop_reasons.put(signal.Signals(number).name)
+    def _watch_signals(self) -> None:
+        """SIGTERM and SIGINT begin the stop, from a thread of its own that reads their numbers off a pipe.
 
-    def _await_stop(self) -> None:
-        self._log.info("daemon_stopping", reason=self._stop_reasons.get())
+        A handler would not do: Python runs it in the main thread, which waits for a lock, and which the kernel does not wake when it gives
+        the signal to another thread, as it may where two come at once.
+        """
+        readable, writable = os.pipe()
+        os.set_blocking(writable, False)
+        signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        # It does not outlive a start that fails.
+        threading.Thread(target=self._await_signal, args=(readable,), name="signals", daemon=True).start()
+
+    def _await_signal(self, readable: int) -> None:
+        self._begin_stop(signal.Signals(os.read(readable, 1)[0]).name)
+
+    def _begin_stop(self, reason: str) -> None:
+        self._log.info("daemon_stopping", reason=reason)
         self._stopping.set()
 
     def _stop(self, threads: list[threading.Thread]) -> None:
@@ -185,7 +193,7 @@ class Daemon:
                 return
             self._log.critical("thread_died", thread=name, exc_info=True)
             self._died = True
-            self._stop_reasons.put(f"{name} died")
+            self._begin_stop(f"{name} died")
 
     def _watch_receiver(self) -> None:
         self._receiver.failed.wait()

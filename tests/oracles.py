@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.fileset import FileSet
 
 from tests.peers import require
 
@@ -22,18 +23,34 @@ _EXPECTED_OF_DIRECTORY = re.compile(
     r" standard DICOM IOD - this is a Standard Extended SOP Class)"
 )
 
+# Profiles of PS3.11 as dcmmkdir names them. None: objects of any transfer syntax, which is no profile.
+_PROFILE_OPTIONS: Mapping[str | None, tuple[str, ...]] = {
+    "STD-GEN-CD": ("-Pgp",),
+    "STD-GEN-DVD-JPEG": ("-Pdv",),
+    "STD-GEN-DVD-J2K": ("-Pd2",),
+    "STD-GEN-USB-JPEG": ("-Pfl",),
+    "STD-GEN-USB-J2K": ("-Pf2",),
+    None: ("-Pgp", "-Nxc", "-Nec", "-Nrc"),
+}
+
 _LEVEL_1_NAME = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{0,3})?(;1)?")
 
 
-def check_disc(tree: Path, scratch: Path, *, image: Path | None = None, substituted: bool = False) -> None:
+def check_disc(
+    tree: Path, scratch: Path, *, image: Path | None = None, substituted: bool = False, profile: str | None = "STD-GEN-CD"
+) -> None:
     """Every check of this module on one file-set; `scratch` is a folder that is not there yet.
 
-    `substituted`: values that the objects lack were made up for the DICOMDIR, so other programs have to be allowed the same.
+    `substituted`: values that the objects lack were made up for the DICOMDIR, so other programs have to be allowed the same. `profile` is
+    the one it meets, None where it meets none.
     """
     scratch.mkdir()
     check_directory(tree)
-    check_entities(read_objects(tree).values(), scratch)
-    check_general_purpose_profile(tree, scratch, substituted=substituted)
+    objects = read_objects(tree)
+    check_readers(tree, objects)
+    check_entities(objects.values(), scratch)
+    check_profile(tree, scratch, profile, substituted=substituted)
+    check_pages(tree)
     if image is not None:
         check_image(image, tree, scratch)
 
@@ -55,12 +72,31 @@ def check_entities(files: Iterable[Path], scratch: Path) -> None:
     assert "Error" not in said, said
 
 
-def check_general_purpose_profile(tree: Path, scratch: Path, *, substituted: bool) -> None:
-    """`dcmmkdir` would make a DICOMDIR of the same files under STD-GEN-CD, refusing none: names, transfer syntaxes, Type 1 attributes."""
+def check_readers(tree: Path, objects: Mapping[str, Path]) -> None:
+    """Two readers find the same: pydicom's `FileSet` every instance by its UID, and GDCM every record."""
+    path = tree / "DICOMDIR"
+    file_set = FileSet(path)
+    try:
+        assert {str(instance.SOPInstanceUID): Path(instance.path) for instance in file_set} == objects
+    finally:
+        file_set._stage["t"].cleanup()  # pydicom leaves its temporary folder to the garbage collector, which warns
+    _run([require("gdcminfo"), path])
+    types = re.findall(r"\(0004,1430\) CS \[([A-Z ]+?) *\]", _run([require("gdcmdump"), path]))
+    assert types == [record.DirectoryRecordType for record in dcmread(path).DirectoryRecordSequence]
+
+
+def check_profile(tree: Path, scratch: Path, profile: str | None, *, substituted: bool) -> None:
+    """`dcmmkdir` would make a DICOMDIR of the same files under `profile`, refusing none: names, transfer syntaxes, Type 1 attributes."""
     # Without +D it takes the DICOMDIR of the tree for its own: renames it, and -w leaves none behind.
     target = scratch / "DICOMDIR"
     invent = ["+I"] if substituted else ["-I"]
-    _run([require("dcmmkdir"), "-w", "-a", "-Pgp", *invent, "+r", "+id", tree, "+D", target, "DICOM"], cwd=scratch)
+    _run([require("dcmmkdir"), "-w", "-a", *_PROFILE_OPTIONS[profile], *invent, "+r", "+id", tree, "+D", target, "DICOM"], cwd=scratch)
+
+
+def check_pages(tree: Path) -> None:
+    """`tidy` has nothing to say against INDEX.HTM, and README.TXT is ASCII."""
+    assert _run([require("tidy"), "-q", "-e", tree / "INDEX.HTM"]) == ""
+    assert (tree / "README.TXT").read_bytes().isascii()
 
 
 def check_image(image: Path, tree: Path, scratch: Path) -> None:

@@ -52,8 +52,9 @@ def set_stage(pacs: DemoPacs, folder: Path, media: MediaSettings) -> Iterator[St
     pacs.add_destination("CDRECORD", "127.0.0.1", port)
     config.write_text(_make_config(spool, port, pacs.address, media), encoding="utf-8")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications, log.open("wb") as output:
-        notifications.bind(str(folder / "notify"))
-        environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
+        notifications.bind("")  # an abstract name, chosen by the kernel: a path might be too long for a socket
+        name = notifications.getsockname().decode()
+        environment = {**os.environ, "NOTIFY_SOCKET": "@" + name.removeprefix("\0")}
         command = [sys.executable, "-m", "mkisod", "serve", "--config", str(config)]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment) as daemon:
             stage = Stage(config, spool, log, daemon)
@@ -66,15 +67,19 @@ def set_stage(pacs: DemoPacs, folder: Path, media: MediaSettings) -> Iterator[St
 
 def choose_accessions(archive: Archive, most: int = 2) -> list[str]:
     """The first accession numbers of the archive that belong to one patient: what a first request can ask for."""
-    by_patient: dict[bytes, dict[str, None]] = {}
+    patients: dict[str, set[bytes]] = {}
     for study in archive.studies.values():
         accession = study.attributes.get("AccessionNumber", b"").decode("ascii", "replace").strip(" \0")
         if accession:
-            by_patient.setdefault(study.attributes.get("PatientID", b"").strip(), {})[accession] = None
-    if not by_patient:
-        raise Permanent(Code.USAGE, "There is no study with an accession number in this folder.", "Name a folder with DICOM files.")
-    most_of_one: dict[str, None] = max(by_patient.values(), key=len)
-    return list(most_of_one)[:most]
+            patients.setdefault(accession, set()).add(study.attributes.get("PatientID", b"").strip())
+    of_one: dict[bytes, list[str]] = {}
+    for accession, ids in patients.items():
+        if len(ids) == 1:
+            of_one.setdefault(ids.pop(), []).append(accession)
+    if not of_one:
+        advice = "Name a folder with DICOM files, or the accession numbers to ask for."
+        raise Permanent(Code.USAGE, "No accession number in this folder belongs to one patient alone.", advice)
+    return max(of_one.values(), key=len)[:most]
 
 
 def list_tree(top: Path) -> list[str]:

@@ -7,6 +7,7 @@ with the right code, and that the association is gone when the context is left. 
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -61,7 +62,8 @@ class Peer:
 
 def make_peer(name: str, settings: PacsSettings | DestinationSettings) -> Peer:
     if isinstance(settings, PacsSettings):
-        return Peer(name, settings.host, settings.port, settings.ae_title, settings.connect_timeout_s, settings.response_timeout_s, settings.tls)
+        timeouts_s = (settings.connect_timeout_s, settings.response_timeout_s)
+        return Peer(name, settings.host, settings.port, settings.ae_title, *timeouts_s, tls=settings.tls)
     return Peer(name, settings.host, settings.port, settings.ae_title, tls=settings.tls)
 
 
@@ -116,12 +118,20 @@ class Association:
             self._association.abort()
 
     def abort(self) -> None:
-        """End it at once; whoever waits for a response gets `pacs_unreachable`."""
+        """End it at once, from any thread; whoever waits for a response gets `pacs_unreachable`."""
         self._aborted = True
-        if self._association is not None and self._association.is_established:
-            self._association.abort()
-            # pynetdicom wakes who waits for a message when the other side ends the association, but not when we do.
-            self._association.dimse.msg_queue.put((None, None))
+        association = self._association
+        if association is None or not association.is_established:
+            return
+        # Not by pynetdicom's abort(): from another thread it races with who is sending, and that one may then wait for ever. For the end
+        # of the connection pynetdicom is made; to the other side it is an A-P-ABORT (PS3.8 9.2.1, AA-4).
+        transport = association.dul.socket
+        if transport is not None and transport.socket is not None:
+            with contextlib.suppress(OSError):  # closed by the other side just now
+                transport.socket.shutdown(socket.SHUT_RDWR)
+        # For who waits for a message. Two, since pynetdicom's own thread may take one when it looks for the last time.
+        for _ in range(2):
+            association.dimse.msg_queue.put((None, None))
 
     def exchange(self, send: Callable[[PynetdicomAssociation], Iterator[_Response]], what: str) -> Iterator[_Response]:
         """The responses to a request. Raises `Transient` where the other side has ended the association before it could be sent."""

@@ -47,7 +47,7 @@ class Objects:
 
     def list_paths(self) -> Iterator[Path]:
         """All whole instances, in no particular order."""
-        return (Path(entry.path) for entry in os.scandir(self._directory) if entry.name.endswith(_SUFFIX))
+        return (self._directory / name for name in os.listdir(self._directory) if name.endswith(_SUFFIX))
 
 
 class ObjectFile:

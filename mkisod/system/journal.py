@@ -1,7 +1,7 @@
 """Events, as structlog writes them: readable lines on a terminal, JSON lines elsewhere.
 
-One event a transition, with ticket and job. Never a patient's name or birth date. pynetdicom's own logger is kept at warnings: its
-information is several lines an association.
+One event a transition, with ticket and job. Never a patient's name or birth date. What libraries log goes the same way: pynetdicom's
+warnings, since its information is several lines an association; pydicom's errors alone, since its warnings quote values.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from structlog.typing import FilteringBoundLogger
 
 def make_log(stream: TextIO, level: int = logging.INFO) -> FilteringBoundLogger:
     """The daemon's logger. Set up once, at the start of a process."""
-    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(name)s: %(message)s")
-    logging.getLogger("pynetdicom").setLevel(logging.WARNING)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -33,6 +31,17 @@ def make_log(stream: TextIO, level: int = logging.INFO) -> FilteringBoundLogger:
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
+    handler = logging.StreamHandler(stream)
+    foreign = [structlog.stdlib.add_logger_name, *shared]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=foreign, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering]
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(capture=True)
+    for name, least in (("pynetdicom", logging.WARNING), ("pydicom", logging.ERROR), ("py.warnings", logging.ERROR)):
+        logging.getLogger(name).setLevel(least)
     log: FilteringBoundLogger = structlog.get_logger()
     return log
 

@@ -308,7 +308,7 @@ class CrashDisk(Disk, Generic[W]):
         if is_directory:
             for child in sorted(path.iterdir()):
                 self.notice(child)
-        elif self.tree.contents.get(node) != (data := path.read_bytes()):
+        elif self.tree.contents.get(node, b"") != (data := path.read_bytes()):
             self._take(Fill(node, data))
 
     def _new(self) -> int:

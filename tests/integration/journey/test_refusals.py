@@ -17,7 +17,7 @@ import pytest
 from mkisod.demo.pacs import DemoPacs
 from mkisod.demo.series import write_series
 from tests.integration.journey.site import AE_TITLE, Site, running_site
-from tests.processes import HOST, free_port
+from tests.processes import HOST, free_port, wait_for
 
 MIB = 1 << 20
 
@@ -58,13 +58,13 @@ REFUSED: dict[str, tuple[str | bytes, str, list[str]]] = {
     "after_the_end": ("ACC1\n@end\nACC2\n", MALFORMED, ["line 3", "@end"]),
     "unknown_pacs": ("@pacs ELSEWHERE\nACC1\n", "pacs_unknown", ["ELSEWHERE", "ABPACS"]),
     "forward": ("@forward WORKSTATION\nACC1\n", UNSUPPORTED, ["@forward"]),
-    "media": ("@media dvd\nACC1\n", UNSUPPORTED, ["@media"]),
     "modality": ("@modality CT MR\nACC1\n", UNSUPPORTED, ["@modality"]),
-    "profile": ("@profile STD-GEN-CD\nACC1\n", UNSUPPORTED, ["@profile STD-GEN-CD"]),
-    "profile_auto": ("@profile auto\nACC1\n", UNSUPPORTED, ["@profile auto"]),
-    "zip": ("@output dir zip\nACC1\n", UNSUPPORTED, ["zip"]),
+    "unknown_profile": ("@profile STD-GEN-BLU\nACC1\n", MALFORMED, ["STD-GEN-BLU", "auto", "as-received", "STD-GEN-CD"]),
+    "profile_of_another_medium": ("@media dvd\n@profile STD-GEN-CD\nACC1\n", MALFORMED, ["STD-GEN-CD", "dvd", "STD-GEN-DVD-J2K"]),
+    "profile_of_another_size": ("@media 100\n@profile STD-GEN-USB-JPEG\nACC1\n", MALFORMED, ["STD-GEN-USB-JPEG", "100", "STD-GEN-CD"]),
+    "image_for_usb": ("@media usb\n@output dir iso\nACC1\n", MALFORMED, ["usb", "FAT", "dir or zip"]),
     "permission": ("@allow everything\nACC1\n", MALFORMED, ["line 1", "'everything'"]),
-    "several_not_offered": ("@forward X\n@media usb\n@output zip\nACC1\n", UNSUPPORTED, ["@forward", "@media", "zip"]),
+    "several_not_offered": ("@forward X\n@modality CT\nACC1\n", UNSUPPORTED, ["@forward", "@modality"]),
     "too_large": ("ACC1\n" + "# padding\n" * (2 * MIB // 10), MALFORMED, ["1 MiB"]),
     "too_many": ("".join(f"{number}\n" for number in range(1001)), MALFORMED, ["1001", "1000"]),
     "binary": (bytes(range(256)) * 16, MALFORMED, ["not UTF-8"]),
@@ -93,7 +93,9 @@ def test_a_wrong_request_is_refused_with_every_bad_line_and_kept(watched: Watche
     assert "ACC1" not in re.sub(r"'.*?'", "", error["message"]), "a good line is named as a bad one"
     assert (status["result"], status["accessions"], status["progress"]["instances_expected"]) == (None, [], 0)
     assert (len(watched.pacs.queries), len(watched.pacs.moves)) == asked
-    assert (watched.site.held(status) / "drop").read_bytes() == data, "the file is kept as it came"
+    kept = watched.site.held(status) / "drop"  # the status comes first, then the job goes there
+    wait_for(kept.exists, 10, "the job to be held")
+    assert kept.read_bytes() == data, "the file is kept as it came"
     assert not (watched.site.daemon.inbox / f"refused-{name}.req").exists()
 
 

@@ -1,4 +1,7 @@
-"""What only root can set up. Where it cannot be had the test is skipped by name; where CI=true it fails (tests/peers.py has the policy)."""
+"""The archive that most tests have, and what only root can set up.
+
+Where that cannot be had the test is skipped by name; where CI=true it fails (tests/peers.py has the policy).
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,26 @@ from pathlib import Path
 
 import pytest
 
+from mkisod.demo.pacs import DemoPacs
 from tests.daemon import ROOT
+from tests.integration.survival.site import AE_TITLE
+from tests.processes import HOST, free_port
 
 NOBODY = 65534
 SOMEBODY = 65533
 
 MakeDisk = Callable[[int], Path]
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def pacs(archive: Path, port: int) -> Iterator[DemoPacs]:
+    with DemoPacs(archive, destinations={AE_TITLE: (HOST, port)}) as pacs:
+        yield pacs
 
 
 def give_up(reason: str) -> None:
@@ -33,7 +50,8 @@ def small_disk(tmp_path: Path) -> Iterator[MakeDisk]:
     def mount(size_mib: int) -> Path:
         folder = tmp_path / "disk"
         folder.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m,mode=755", "none", folder], check=False, capture_output=True)
+        options = f"size={size_mib}m,mode=755"
+        done = subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", options, "none", folder], check=False, capture_output=True)
         if done.returncode:
             give_up(f"no file system can be mounted: {done.stderr.decode().strip()}")
         mounted.append(folder)
@@ -41,7 +59,7 @@ def small_disk(tmp_path: Path) -> Iterator[MakeDisk]:
 
     yield mount
     for folder in mounted:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        subprocess.run(["/bin/umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture

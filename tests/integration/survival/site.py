@@ -122,10 +122,15 @@ def make_site(
     tables = {
         "spool": {"dir": str(folder / "spool"), **_SPOOL, **(spool or {})},
         "receiver": {"host": HOST, "port": port},
-        **{f"pacs.{name}": {"host": host, "port": number, "ae_title": name, **_PACS, **(pacs_keys or {})} for name, (host, number) in pacs.items()},
+        **{
+            f"pacs.{name}": {"host": host, "port": number, "ae_title": name, **_PACS, **(pacs_keys or {})}
+            for name, (host, number) in pacs.items()
+        },
         "jobs": {**_JOBS, **(jobs or {})},
     }
-    text = "".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) + "\n" for name, table in tables.items())
+    text = ""
+    for name, table in tables.items():
+        text += f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) + "\n"
     return Site(folder, text, port)
 
 
@@ -144,7 +149,8 @@ def pacs_process(archive: Path, folder: Path, *, port: int, destinations: Mappin
 def write_archive(folder: Path, *accessions: str, count: int = 6, rows: int = 16, columns: int = 16) -> dict[str, WrittenSeries]:
     """One study of `count` instances for each accession number, all of one patient."""
     return {
-        accession: write_series(folder / accession, accession=accession, count=count, rows=rows, columns=columns) for accession in accessions
+        accession: write_series(folder / accession, accession=accession, count=count, rows=rows, columns=columns)
+        for accession in accessions
     }
 
 
@@ -175,6 +181,16 @@ def wait_until(daemon: Daemon, ticket: str, condition: Any, what: str, deadline_
 
 def wait_received(daemon: Daemon, ticket: str, number: int) -> Status:
     return wait_until(daemon, ticket, lambda status: status["progress"]["instances_received"] >= number, f"{number} instances of {ticket}")
+
+
+def read_job(site: Site, ticket: str) -> str:
+    return str(json.loads((site.spool / "outbox" / ticket / "status.json").read_text(encoding="utf-8"))["job"])
+
+
+def is_empty(site: Site) -> bool:
+    """Nothing is left of any job, but for what is in the outbox."""
+    places = [f"active/{instance}" for instance in site.jobs("active")]
+    return not any(site.jobs(place) for place in (*places, "queued", "deferred", "held", "trash"))
 
 
 def wait_exit(process: Process, deadline_s: float = 30) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.integration.survival.site import (
     AE_TITLE,
     Site,
     check_disc_of,
+    is_empty,
     lines,
     make_site,
     pacs_process,
@@ -43,17 +43,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def series(tmp_path: Path) -> WrittenSeries:
     return write_archive(tmp_path / "same", "ACC1", count=INSTANCES)["ACC1"]
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-def pacs(archive: Path, port: int) -> Iterator[DemoPacs]:
-    with DemoPacs(archive, destinations={AE_TITLE: (HOST, port)}) as pacs:
-        yield pacs
 
 
 @pytest.mark.parametrize("end", ["kill", "hang"])
@@ -96,7 +85,7 @@ def test_an_archive_that_goes_away_in_mid_move_and_returns(archive: Path, port: 
     ids=["silent_to_queries", "hangs_at_once", "hangs_in_the_middle", "aborts", "aborts_the_store", "refuses_queries", "sends_nothing"],
 )
 def test_an_archive_that_fails_for_a_while(
-    archive: Path, pacs: DemoPacs, series: WrittenSeries, port: int, tmp_path: Path, fault: Faults
+    archive: Path, pacs: DemoPacs, series: WrittenSeries, port: int, tmp_path: Path, *, fault: Faults
 ) -> None:
     site = make_site(tmp_path, {"ABPACS": pacs.address}, port=port, pacs_keys=SHORT | {"further_moves": 0})
     pacs.faults = fault
@@ -138,7 +127,7 @@ PHASES: dict[str, tuple[Faults, Callable[[Daemon, Site], bool]]] = {
 @pytest.mark.parametrize(
     ("phase", "end"), [*((phase, "stop") for phase in PHASES), *((phase, "kill") for phase in ("retrieving", "imaging", "publishing"))]
 )
-def test_ended_in_each_phase(archive: Path, pacs: DemoPacs, port: int, tmp_path: Path, phase: str, end: str) -> None:
+def test_ended_in_each_phase(archive: Path, pacs: DemoPacs, port: int, tmp_path: Path, *, phase: str, end: str) -> None:
     """`stop` holds the daemon to exit status 0. The next one finishes the job: the same job, one disc."""
     fault, reached = PHASES[phase]
     pacs.faults = fault
@@ -157,7 +146,7 @@ def test_ended_in_each_phase(archive: Path, pacs: DemoPacs, port: int, tmp_path:
         after = daemon.wait_status("t", "done")
         assert after["job"] == status["job"]
         check_disc_of(site, after, archive, ["LARGE"])
-        wait_for(lambda: not any(site.jobs(place) for place in ("active/main", "queued", "deferred", "held", "trash")), 30, "the spool to be empty")
+        wait_for(lambda: is_empty(site), 30, "the spool to be empty")
 
 
 def test_stopped_with_a_queue_and_with_what_nobody_has_looked_at(archive: Path, pacs: DemoPacs, port: int, tmp_path: Path) -> None:
@@ -175,4 +164,4 @@ def test_stopped_with_a_queue_and_with_what_nobody_has_looked_at(archive: Path, 
     with site.daemon() as daemon:
         for ticket in [*tickets, "meanwhile"]:
             check_disc_of(site, daemon.wait_status(ticket, "done"), archive, ["ACC2" if ticket == "meanwhile" else "ACC1"])
-    assert os.listdir(site.inbox) == []
+    assert not list(site.inbox.iterdir())

@@ -7,7 +7,6 @@ or at a durable system call of some number, where strace ends it before the call
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import select
 from collections import Counter
@@ -88,7 +87,7 @@ def has_said(site: Site, log: Path, begins_at: int, number: float | None) -> boo
         said = file.read()
     if number is not None and said.count(b"\n") >= number:
         return True
-    return b"daemon_ready" in said and not os.listdir(site.inbox) and not find_places(site)
+    return b"daemon_ready" in said and not list(site.inbox.iterdir()) and not find_places(site)
 
 
 def find_places(site: Site) -> list[str]:

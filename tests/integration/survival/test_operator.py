@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from mkisod.demo.faults import Faults
 from mkisod.demo.pacs import DemoPacs
 from tests.daemon import ROOT, Daemon, Status
 from tests.integration.survival.conftest import NOBODY, as_user
-from tests.integration.survival.site import AE_TITLE, Site, check_disc_of, lines, make_site, wait_received, write_archive
-from tests.processes import HOST, free_port, wait_for
+from tests.integration.survival.site import Site, check_disc_of, lines, make_site, wait_received, write_archive
+from tests.processes import wait_for
 
 LATER = {"retry_first_s": 600, "retry_max_s": 600, "not_found_retry_s": []}
 
@@ -27,17 +26,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("archive")
     write_archive(folder, "ACC1", "ACC2")
     return folder
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-def pacs(archive: Path, port: int) -> Iterator[DemoPacs]:
-    with DemoPacs(archive, destinations={AE_TITLE: (HOST, port)}) as pacs:
-        yield pacs
 
 
 @pytest.fixture
@@ -52,8 +40,8 @@ def listed(site: Site, *options: str) -> dict[str, Any]:
     return found
 
 
-def fill(site: Site, pacs: DemoPacs, daemon: Daemon) -> dict[str, Status]:
-    """One job deferred, one held, one in hand with an instance, one queued: two workers, of which the one waits for the study of the other."""
+def fill(pacs: DemoPacs, daemon: Daemon) -> dict[str, Status]:
+    """One job deferred, one held, one in hand with an instance, one that waits for its study, in hand too, and one queued."""
     pacs.faults = Faults(find_status=0xC001)
     statuses = {}
     daemon.drop("deferred", lines("ACC1"))
@@ -72,7 +60,7 @@ def fill(site: Site, pacs: DemoPacs, daemon: Daemon) -> dict[str, Status]:
 
 def test_queue_shows_every_job(site: Site, pacs: DemoPacs) -> None:
     with site.daemon() as daemon:
-        statuses = fill(site, pacs, daemon)
+        statuses = fill(pacs, daemon)
         found = listed(site)
         assert found["counts"] == {"active": 2, "queued": 1, "deferred": 1, "held": 1}
         jobs = {job["ticket"]: job for job in found["jobs"]}
@@ -91,8 +79,9 @@ def test_queue_shows_every_job(site: Site, pacs: DemoPacs) -> None:
 
 def test_every_command_on_every_job_while_the_daemon_runs(site: Site, pacs: DemoPacs, archive: Path) -> None:
     with site.daemon() as daemon:
-        fill(site, pacs, daemon)
-        for command, ticket in [("release", "deferred"), ("retry", "held"), ("release", "active"), ("retry", "queued"), ("drop", "nothing")]:
+        fill(pacs, daemon)
+        wrong = [("release", "deferred"), ("retry", "held"), ("release", "active"), ("retry", "queued"), ("drop", "nothing")]
+        for command, ticket in wrong:
             said = site.command(command, ticket)
             assert (said.exit_code, said.output) == (2, ""), (command, ticket)
             assert ticket in said.messages
@@ -113,12 +102,12 @@ def test_every_command_on_every_job_while_the_daemon_runs(site: Site, pacs: Demo
         assert status is not None
         assert status["state"] == "failed", "the status stays"
         assert listed(site) == {"counts": {"active": 0, "queued": 0, "deferred": 0, "held": 0}, "jobs": []}
-        assert os.listdir(site.inbox) == []
+        wait_for(lambda: not list(site.inbox.iterdir()), 30, "the control file to go")
 
 
 def test_every_command_while_the_daemon_is_down(site: Site, pacs: DemoPacs, archive: Path) -> None:
     with site.daemon() as daemon:
-        fill(site, pacs, daemon)
+        fill(pacs, daemon)
         daemon.kill()
     assert listed(site)["counts"] == {"active": 2, "queued": 1, "deferred": 1, "held": 1}
     assert "queued again" in site.command("retry").output, "all that is deferred"
@@ -133,7 +122,7 @@ def test_every_command_while_the_daemon_is_down(site: Site, pacs: DemoPacs, arch
         daemon.wait_status("held", "failed")
         for ticket in ("deferred", "active-too"):
             check_disc_of(site, daemon.wait_status(ticket, "done"), archive, ["ACC1"])
-        wait_for(lambda: not os.listdir(site.inbox), 30, "the control file to go")
+        wait_for(lambda: not list(site.inbox.iterdir()), 30, "the control file to go")
 
 
 def test_a_released_job_begins_anew(site: Site, pacs: DemoPacs, archive: Path) -> None:
@@ -165,7 +154,7 @@ def test_as_root_the_command_becomes_the_owner_of_the_spool(open_folder: Path, p
     os.chown(open_folder, NOBODY, NOBODY)
     site = make_site(open_folder, {"ABPACS": pacs.address}, port=port, jobs=LATER)
     with site.started(prefix=as_user(NOBODY)) as daemon:
-        fill(site, pacs, daemon)
+        fill(pacs, daemon)
         assert site.command("retry", "deferred").exit_code == 0
         assert site.command("release", "held").exit_code == 0
         assert site.command("drop", "queued").exit_code == 0
@@ -181,7 +170,6 @@ def test_as_root_the_command_becomes_the_owner_of_the_spool(open_folder: Path, p
 
 
 def test_another_user_is_told_what_to_do(open_folder: Path, pacs: DemoPacs, port: int) -> None:
-    import subprocess
     site = make_site(open_folder, {"ABPACS": pacs.address}, port=port)
     with site.daemon():
         command = [*as_user(NOBODY), sys.executable, "-m", "mkisod", "queue", "--config", str(site.config_path)]

@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 import signal
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tests.integration.survival.site import (
     lines,
     make_site,
     pause,
+    read_job,
     resume,
     told,
     wait_exit,
@@ -29,7 +29,7 @@ from tests.integration.survival.site import (
     wait_received,
     write_archive,
 )
-from tests.processes import HOST, free_port, wait_for
+from tests.processes import HOST, wait_for
 
 LONE_DEATHS, DEATHS_IN_COMPANY = 5, 2
 RENAME_EXCHANGE = 2
@@ -42,17 +42,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("archive")
     write_archive(folder, "ACC1", "ACC2")
     return folder
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-def pacs(archive: Path, port: int) -> Iterator[DemoPacs]:
-    with DemoPacs(archive, destinations={AE_TITLE: (HOST, port)}) as pacs:
-        yield pacs
 
 
 def test_a_thread_that_dies_takes_the_daemon_down(pacs: DemoPacs, archive: Path, port: int, tmp_path: Path) -> None:
@@ -157,7 +146,7 @@ def test_results_statuses_and_held_jobs_go_in_their_time(pacs: DemoPacs, port: i
     age(site, daemon, "week-old", days=8)
     age(site, daemon, "month-old", days=31)
     age(site, daemon, "running", days=400)  # what is not finished has no age
-    held = site.spool / "work" / "held" / str(daemon.status("long-held")["job"])  # type: ignore[index]
+    held = site.spool / "work" / "held" / read_job(site, "long-held")
     os.utime(held / "job.json", (held.stat().st_mtime - 21 * DAY_S,) * 2)
     with site.daemon() as daemon:
         daemon.wait_status("running", "done")
@@ -167,8 +156,8 @@ def test_results_statuses_and_held_jobs_go_in_their_time(pacs: DemoPacs, port: i
         status = daemon.status("week-old")
         assert status is not None
         assert (status["state"], status["result"]) == ("done", None)
-        assert site.jobs("held") == [daemon.status("held")["job"]]  # type: ignore[index]
-        assert daemon.status("long-held")["state"] == "failed", "the status stays"  # type: ignore[index]
+        assert site.jobs("held") == [read_job(site, "held")]
+        daemon.wait_status("long-held", "failed")  # the status stays
 
 
 def age(site: Site, daemon: Daemon, ticket: str, days: float) -> None:
@@ -181,39 +170,43 @@ def age(site: Site, daemon: Daemon, ticket: str, days: float) -> None:
 
 
 def test_a_poisonous_job_is_held_and_its_neighbour_is_not(archive: Path, port: int, tmp_path: Path) -> None:
-    """Two jobs without progress at every death: after two deaths each runs alone; after five alone the first is held. The other finishes."""
+    """Two jobs without progress at every death: after two each runs alone; after five alone the first is held. The other finishes."""
+    destinations, stalled = {AE_TITLE: (HOST, port)}, Faults(stall_after=0)
     with (
-        DemoPacs(archive, ae_title="POISON", destinations={AE_TITLE: (HOST, port)}, faults=Faults(stall_after=0)) as poison,
-        DemoPacs(archive, ae_title="NEIGHBOUR", destinations={AE_TITLE: (HOST, port)}, faults=Faults(stall_after=0)) as neighbour,
+        DemoPacs(archive, ae_title="ONE", destinations=destinations, faults=stalled) as one,
+        DemoPacs(archive, ae_title="TWO", destinations=destinations, faults=stalled) as two,
     ):
-        site = make_site(tmp_path, {"POISON": poison.address, "NEIGHBOUR": neighbour.address}, port=port)
+        pacs, accessions = {"one": one, "two": two}, {"one": "ACC1", "two": "ACC2"}
+        site = make_site(tmp_path, {"ONE": one.address, "TWO": two.address}, port=port)
         for death in range(DEATHS_IN_COMPANY):
             with site.started() as daemon:
-                if not death:
-                    daemon.drop("poison", lines("@pacs POISON", "ACC1"))
-                    daemon.wait_status("poison", "retrieving")
-                    daemon.drop("neighbour", lines("@pacs NEIGHBOUR", "ACC2"))
-                daemon.wait_status("poison", "retrieving")
-                daemon.wait_status("neighbour", "retrieving")
+                for ticket in pacs:
+                    if not death:
+                        daemon.drop(ticket, lines(f"@pacs {ticket.upper()}", accessions[ticket]))
+                    daemon.wait_status(ticket, "retrieving")
                 daemon.kill()
+        jobs = {read_job(site, ticket): ticket for ticket in pacs}
+        alone = list[str]()
         for _ in range(LONE_DEATHS):
             with site.started() as daemon:
-                taken = wait_for(lambda: [path.name for path in (site.spool / "work" / "active" / "main").iterdir()], 30, "a job in hand")
-                daemon.wait_status("poison", "retrieving")
-                assert taken == [daemon.status("poison")["job"]], "it runs alone"  # type: ignore[index]
-                assert daemon.wait_status("neighbour", "queued")
+                (job,) = wait_for(lambda: site.jobs("active/main"), 30, "a job in hand")
+                alone.append(jobs[job])
+                daemon.wait_status(alone[-1], "retrieving")
+                daemon.wait_status("two" if alone[-1] == "one" else "one", "queued")
                 daemon.kill()
-        neighbour.faults = Faults()
+        assert len(set(alone)) == 1, "the first in the queue stays the first"
+        poison, neighbour = alone[0], "two" if alone[0] == "one" else "one"
+        pacs[neighbour].faults = Faults()
         with site.daemon() as daemon:
-            status = daemon.wait_status("poison", "failed")
+            status = daemon.wait_status(poison, "failed")
             assert status["error"]["code"] == "internal"
             assert "5 times" in status["error"]["message"]
             assert "mkisod release" in status["error"]["advice"]
             assert site.jobs("held") == [status["job"]]
-            check_disc_of(site, daemon.wait_status("neighbour", "done"), archive, ["ACC2"])
-            poison.faults = Faults()
-            assert site.command("release", "poison").exit_code == 0
-            wait_for(lambda: (status := daemon.status("poison")) and status["state"] == "done", 60, "the released job")
+            check_disc_of(site, daemon.wait_status(neighbour, "done"), archive, [accessions[neighbour]])
+            pacs[poison].faults = Faults()
+            assert site.command("release", poison).exit_code == 0
+            wait_for(lambda: (status := daemon.status(poison)) and status["state"] == "done", 60, "the released job")
 
 
 def test_clean_stops_are_no_deaths(pacs: DemoPacs, archive: Path, port: int, tmp_path: Path) -> None:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mkisod.demo.faults import Faults
 from mkisod.demo.pacs import DemoPacs
-from tests.daemon import Daemon
-from tests.integration.survival.conftest import NOBODY, SOMEBODY
-from tests.integration.survival.site import AE_TITLE, Site, check_disc_of, lines, make_site, told, wait_logged, wait_received, write_archive
-from tests.processes import HOST, free_port, wait_for
+from tests.integration.survival.conftest import NOBODY, SOMEBODY, as_user
+from tests.integration.survival.site import (
+    Site,
+    check_disc_of,
+    lines,
+    make_site,
+    told,
+    wait_logged,
+    wait_received,
+    wait_until,
+    write_archive,
+)
+from tests.processes import wait_for
 
 CANCELLED = 0xFE00  # PS3.4 Table C.4-2: sub-operations terminated due to cancel
 
@@ -25,17 +33,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("archive")
     write_archive(folder, "ACC1", "ACC2")
     return folder
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-def pacs(archive: Path, port: int) -> Iterator[DemoPacs]:
-    with DemoPacs(archive, destinations={AE_TITLE: (HOST, port)}) as pacs:
-        yield pacs
 
 
 @pytest.fixture
@@ -58,7 +55,9 @@ def test_a_ticket_that_is_used_again(site: Site, pacs: DemoPacs, archive: Path) 
         first = daemon.wait_status("t", "done")
         with told(pacs, Faults(stall_after=2)):
             daemon.drop("t", lines("ACC2"))
-            second = wait_received_of_other(daemon, "t", first["job"])
+            second = wait_until(
+                daemon, "t", lambda s: s["job"] != first["job"] and s["progress"]["instances_received"] >= 2, "the new job to receive"
+            )
             assert second["result"] is None
             assert list_results(site, "t") == {first["job"]}
         second = daemon.wait_status("t", "done")
@@ -67,14 +66,6 @@ def test_a_ticket_that_is_used_again(site: Site, pacs: DemoPacs, archive: Path) 
             daemon.drop("t", lines("ACC1"))
             wait_for(lambda: (status := daemon.status("t")) and status["state"] == "failed", 30, "the failure")
             assert list_results(site, "t") == {second["job"]}
-
-
-def wait_received_of_other(daemon: Daemon, ticket: str, job: str) -> dict[str, object]:
-    def met() -> dict[str, object] | None:
-        status = daemon.status(ticket)
-        return status if status and status["job"] != job and status["progress"]["instances_received"] >= 2 else None
-
-    return wait_for(met, 30, "the new job to receive")
 
 
 def test_a_second_drop_waits_for_the_first(site: Site, pacs: DemoPacs, archive: Path) -> None:
@@ -90,7 +81,7 @@ def test_a_second_drop_waits_for_the_first(site: Site, pacs: DemoPacs, archive: 
             assert status is not None
             assert status["job"] == first["job"]
             assert (site.inbox / "t.req").exists()
-        second = wait_for(lambda: status if (status := daemon.status("t")) and status["job"] != first["job"] and status["finished"] else None, 60, "the second")
+        second = wait_until(daemon, "t", lambda status: status["job"] != first["job"] and status["finished"], "the second")
         check_disc_of(site, second, archive, ["ACC2"])
 
 
@@ -182,7 +173,7 @@ def test_a_running_one_is_not_discarded(site: Site, pacs: DemoPacs, archive: Pat
 def act_as(uid: int, inbox: Path, name: str, text: str = "") -> None:
     """Drop a file as another user does, who is a member of the clients' group."""
     program = "import os, sys; d, n, t = sys.argv[1:]; open(d + '/.' + n, 'w').write(t); os.rename(d + '/.' + n, d + '/' + n)"
-    command = ["setpriv", f"--reuid={uid}", f"--regid={NOBODY}", "--clear-groups", "/usr/bin/env", "python3", "-c", program, inbox, name, text]
+    command = [*as_user(uid), "/usr/bin/python3", "-c", program, str(inbox), name, text]
     subprocess.run(command, check=True, env={"PATH": f"/usr/bin:{Path(sys.executable).parent}"}, cwd="/", timeout=30)
 
 
@@ -234,7 +225,7 @@ def test_a_control_file_that_is_no_file_does_not_stop_the_daemon(shared: Site, k
     """A directory of somebody else's is not always the daemon's to remove."""
     os.chown(shared.folder, NOBODY, NOBODY)
     os.chown(shared.spool, NOBODY, NOBODY)
-    with shared.started(prefix=["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]) as daemon:
+    with shared.started(prefix=as_user(NOBODY)) as daemon:
         path = shared.inbox / ".made"
         if kind == "fifo":
             os.mkfifo(path)
@@ -255,7 +246,7 @@ def test_a_control_file_that_is_no_file_does_not_stop_the_daemon(shared: Site, k
         act_as(SOMEBODY, shared.inbox, "u.req", lines("ACC1"))
         daemon.wait_status("u", "done")
         daemon.stop()
-    with shared.started(prefix=["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]) as daemon:
+    with shared.started(prefix=as_user(NOBODY)) as daemon:
         act_as(SOMEBODY, shared.inbox, "v.req", lines("ACC1"))
         daemon.wait_status("v", "done")
         daemon.stop()
