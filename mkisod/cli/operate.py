@@ -61,6 +61,7 @@ def run_release(arguments: argparse.Namespace) -> int:
     config, layout = _open(arguments, become_owner=True)
     if arguments.instance is not None:
         recover_instance(config, arguments.instance, make_quiet_log())
+        Operator(layout, now=utc_now).ring()
         print(f"The jobs of instance {arguments.instance} are queued.")
     elif not arguments.names:
         raise Permanent(Code.USAGE, "Nothing is named.", "Name the tickets to release, or a dead daemon with --instance.")

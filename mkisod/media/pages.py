@@ -25,11 +25,15 @@ _MOST_MISSING = 100
 _LINE_END = "\r\n"
 
 _STYLE = (
-    "body{font:16px/1.45 sans-serif;margin:0 auto;max-width:60em;padding:1em;color:#111;background:#fff}"
-    "h1{font-size:1.4em}h2{font-size:1.15em;border-bottom:1px solid #999}h3{font-size:1em;margin-bottom:.2em}"
-    "table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.2em .5em;border-bottom:1px solid #ccc;"
-    "overflow-wrap:anywhere}th{font-weight:600}.note{border-left:4px solid #c60;padding-left:.7em}code{overflow-wrap:anywhere}"
-    "@media print{body{max-width:none;font-size:11pt}a{color:inherit}}"
+    "body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:50em;padding:1em;color:#1a1a1a;background:#fff}"
+    "h1{font-size:1.5em;line-height:1.2;margin:.3em 0}h2{font-size:1.25em;line-height:1.25;margin:1.6em 0 .2em;padding-top:.6em;"
+    "border-top:3px solid #2a5d84}h3{font-size:1em;margin:1.2em 0 0}p{margin:.4em 0}.about{color:#555;margin:0 0 .4em}"
+    "table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.25em .75em .25em 0;"
+    "border-bottom:1px solid #ddd}th{font-weight:600;white-space:nowrap}td{overflow-wrap:anywhere}code{overflow-wrap:anywhere}"
+    "thead th{color:#555;font-size:.85em}tbody th{width:1%}.series :last-child{text-align:right;padding-right:0}"
+    ".series th:nth-child(-n+2){width:1%}.note{background:#fff4e0;border-left:4px solid #c60;padding:.5em .7em;margin:1em 0}"
+    ".note ul{margin:.4em 0 0;padding-left:1.2em}h1,h2,h3,p{overflow-wrap:anywhere}"
+    "@media print{body{max-width:none;font-size:11pt;padding:0}a{color:inherit}h2,h3{break-after:avoid}tr{break-inside:avoid}}"
 )
 
 
@@ -71,9 +75,9 @@ def render_readme(facts: PageFacts) -> bytes:
         *(f"  {name}" for name in facts.extras),
     ]
     for patient in _list_people(facts.hierarchy):
-        lines += ["", f"Patient {_describe_person(patient)}"]
+        lines += ["", f"Patient {', '.join(filter(None, _describe_person(patient)))}"]
         for study in patient.lower:
-            lines.append(f"  {_describe_study(study)}")
+            lines.append(f"  {', '.join(filter(None, _describe_study(study)))}")
             lines += [f"    {' '.join(filter(None, cells[:3]))}: {cells[3]} {_objects(cells[3])}" for cells in _list_series(study)]
     for note in _list_notes(facts):
         lines += ["", f"Note: {note}"]
@@ -89,39 +93,43 @@ def render_index(facts: PageFacts) -> bytes:
     """HTML 5 in UTF-8."""
     escape = html.escape
     title = escape(f"DICOM disc {facts.file_set_id}")
-    head = (
+    parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<table>"
-    )
-    parts = [
-        head,
-        *(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in _describe_volume(facts)),
-        "</table>",
-        *(f'<p class="note">{escape(note)}</p>' for note in _list_notes(facts)),
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>"
     ]
-    if facts.missing:
-        shown = "".join(f"<li><code>{escape(uid)}</code></li>" for uid in facts.missing[:_MOST_MISSING])
-        parts.append(f"<ul>{shown}</ul>")
+    if facts.institution:
+        parts.append(f'<p class="about">{escape(facts.institution)}</p>')
+    for note in _list_notes(facts):
+        shown = facts.missing[:_MOST_MISSING] if note.endswith(":") else ()
+        uids = "".join(f"<li><code>{escape(uid)}</code></li>" for uid in shown)
+        parts.append(f'<div class="note">{escape(note)}{uids and f"<ul>{uids}</ul>"}</div>')
+    for patient in _list_people(facts.hierarchy):
+        name, about = map(escape, _describe_person(patient))
+        parts.append(f'<h2>{name}</h2>\n<p class="about">{about}</p>')
+        for study in patient.lower:
+            name, about = map(escape, _describe_study(study))
+            rows = "".join(
+                f"<tr><td>{escape(number)}</td><td>{escape(modality)}</td><td>{escape(description)}</td><td>{count}</td></tr>"
+                for number, modality, description, count in _list_series(study)
+            )
+            parts.append(
+                f'<h3>{name}</h3>\n<p class="about">{about}</p>\n<table class="series"><thead><tr><th>Series</th><th>Modality</th>'
+                f"<th>Description</th><th>Objects</th></tr></thead><tbody>{rows}</tbody></table>"
+            )
     parts.append(
         "<h2>How to open this disc</h2>\n<p>Most hospitals and practices can read it: give them the disc, or let their software import"
         " the file <code>DICOMDIR</code> in the root of the disc. On a computer with a DICOM viewer, open <code>DICOMDIR</code> with it."
         ' More is in <a href="README.TXT">README.TXT</a>.</p>'
     )
     if facts.extras:
-        links = "".join(f'<li><a href="{escape(name)}">{escape(name)}</a></li>' for name in facts.extras)
-        parts.append(f"<p>Also on this disc:</p>\n<ul>{links}</ul>")
-    for patient in _list_people(facts.hierarchy):
-        parts.append(f"<h2>{escape(_describe_person(patient))}</h2>")
-        for study in patient.lower:
-            rows = "".join(
-                f"<tr><td>{escape(number)}</td><td>{escape(modality)}</td><td>{escape(description)}</td><td>{count}</td></tr>"
-                for number, modality, description, count in _list_series(study)
-            )
-            parts.append(
-                f"<h3>{escape(_describe_study(study))}</h3>\n<table><thead><tr><th>Series</th><th>Modality</th><th>Description</th>"
-                f"<th>Objects</th></tr></thead><tbody>{rows}</tbody></table>"
-            )
+        links = ", ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in facts.extras)
+        parts.append(f"<p>Also on this disc: {links}.</p>")
+    parts += [
+        "<h2>About this disc</h2>\n<table><tbody>",
+        *(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in _describe_volume(facts)),
+        "</tbody></table>",
+    ]
     if facts.disclaimer:
         parts.append(f"<h2>Notice</h2>\n<p>{escape(facts.disclaimer)}</p>")
     parts.append("</body>\n</html>\n")
@@ -161,7 +169,8 @@ def _list_people(hierarchy: Hierarchy) -> list[DirectoryRecord]:
     return [record for record in hierarchy.roots if record.record_type == "PATIENT"]
 
 
-def _describe_person(patient: DirectoryRecord) -> str:
+def _describe_person(patient: DirectoryRecord) -> tuple[str, str]:
+    """Name, and what else tells a person from others."""
     alphabetic, *other = _find_text(patient, "PatientName").split("=")
     groups = [", ".join(part for part in group.split("^") if part.strip()) for group in (alphabetic, *other)]
     name = groups[0] + "".join(f" ({group})" for group in groups[1:] if group)
@@ -169,22 +178,15 @@ def _describe_person(patient: DirectoryRecord) -> str:
     patient_id = _find_text(patient, "PatientID")
     if any(_find_text(study, "StudyInstanceUID") == patient_id for study in patient.lower):
         patient_id = ""  # stands in for one that nobody gave
-    return ", ".join(filter(None, (name.strip() or "no name", birth and f"born {birth}", patient_id and f"Patient ID {patient_id}")))
+    return name.strip() or "no name", ", ".join(filter(None, (birth and f"born {birth}", patient_id and f"Patient ID {patient_id}")))
 
 
-def _describe_study(study: DirectoryRecord) -> str:
-    accession = _find_text(study, "AccessionNumber")
+def _describe_study(study: DirectoryRecord) -> tuple[str, str]:
+    """Date and description, and the accession number."""
+    accession, description = _find_text(study, "AccessionNumber"), _find_text(study, "StudyDescription")
     date = _find_text(study, "StudyDate")
-    return ", ".join(
-        filter(
-            None,
-            (
-                "date unknown" if date == NO_DATE else _format_date(date),
-                _find_text(study, "StudyDescription"),
-                accession and f"accession number {accession}",
-            ),
-        )
-    )
+    shown = "date unknown" if date == NO_DATE else _format_date(date)
+    return ", ".join(filter(None, (shown, description))), accession and f"accession number {accession}"
 
 
 def _list_series(study: DirectoryRecord) -> Iterator[tuple[str, str, str, int]]:

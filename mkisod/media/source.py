@@ -35,10 +35,14 @@ class Source(Protocol):
 class FolderSource:
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.sizes: Mapping[str, int] = dict(_measure_files(root, ""))
+        found = dict(_measure_files(root, ""))
+        # Linux shows a disc of ISO 9660 without extensions under names in lower case (mount(8), map=normal).
+        is_mapped = "dicomdir" in found and all(name == name.lower() for name in found)
+        self._names = {name.upper() if is_mapped else name: name for name in found}
+        self.sizes: Mapping[str, int] = {name: found[own] for name, own in self._names.items()}
 
     def open(self, path: str) -> BinaryIO:
-        return (self._root / path).open("rb")
+        return (self._root / self._names[path]).open("rb")
 
 
 def _measure_files(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
@@ -54,6 +58,7 @@ def _measure_files(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
 class ImageSource:
     def __init__(self, image: BinaryIO) -> None:
         self._image = image
+        self.size_bytes = image.seek(0, io.SEEK_END)  # of a drive too
         self.volume: ImageVolume = read_volume(image)
         self._files: Mapping[str, ImageFile] = {file.path: file for file in list_files(image)}
         self.sizes: Mapping[str, int] = {path: file.size_bytes for path, file in self._files.items()}
@@ -113,6 +118,9 @@ def open_source(path: Path) -> Iterator[FolderSource | ImageSource | ArchiveSour
     if path.is_dir():
         yield FolderSource(path)
         return
+    if not (path.is_file() or path.is_block_device()):
+        path.stat()
+        raise SourceDefect(f"{path.name} is neither a folder nor a file")  # to open a pipe would wait for a writer
     with path.open("rb") as file:
         try:
             if zipfile.is_zipfile(file):

@@ -100,7 +100,7 @@ def compare_trees(image: Path, tree: Path) -> tuple[Fault, ...]:
 
 def _verify_image(source: ImageSource, path: Path) -> Iterator[Fault]:
     """PS3.12 F.2: what the disc asks of ISO 9660."""
-    size = path.stat().st_size
+    size = source.size_bytes
     if size < source.volume.size_bytes or size % SECTOR_BYTES:
         yield Fault(path.name, f"the image has {size} bytes, its volume descriptor says {source.volume.size_bytes}")
     if source.volume.system_identifier:

@@ -131,10 +131,10 @@ class Operator:
             advanced = self._jobs.advance(job, event, lambda record: make_status(record, self._now(), accessions, previous))
         except FileNotFoundError as error:
             raise Permanent(Code.USAGE, f"{job.ticket} has just been taken by the daemon.", "Look again with mkisod queue.") from error
-        self._ring()
+        self.ring()
         return advanced
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
         """A file that comes and goes in the inbox: the daemon looks at once, and not when its timer rings."""
         bell = self._layout.inbox / f".bell-{os.getpid()}"
         self._disk.write(bell, b"")

@@ -53,10 +53,17 @@ class Outbox:
 
         Each is renamed away before it is removed, so that nobody finds half of one.
         """
-        names = [name for name in os.listdir(self._layout.ticket(ticket)) if is_job_id(name) and name != keep]
-        for name in names:
-            remove(self._layout, self._disk, self._layout.result(ticket, name))
-        return len(names)
+        jobs = [job for job in self.list_results(ticket) if job != keep]
+        for job in jobs:
+            self.remove_result(ticket, job)
+        return len(jobs)
+
+    def remove_result(self, ticket: str, job: str) -> None:
+        remove(self._layout, self._disk, self._layout.result(ticket, job))
+
+    def list_results(self, ticket: str) -> list[str]:
+        """The jobs of this ticket whose results stand in the outbox."""
+        return [name for name in os.listdir(self._layout.ticket(ticket)) if is_job_id(name)]
 
     def remove_ticket(self, ticket: str) -> None:
         """Forget a ticket: its status, and what else is there."""

@@ -66,8 +66,7 @@ class Recovery:
             self._claims.resume(job)
         elif has_drop and record.state is State.FAILED:
             self._jobs.enter(job, Event.REFUSED, self._describe(job))
-        elif self._outbox.has_result(job.ticket, job.id):
-            status = self._outbox.read_result(job.ticket, job.id)
+        elif (status := self._read_result(job)) is not None:
             event = Event.PUBLISHED_PARTIAL if status.state is State.PARTIAL else Event.PUBLISHED
             self._jobs.advance(evolve(job, record=evolve(record, state=State.PUBLISHING)), event, lambda _: status)
         elif record.state is State.CANCELLED:
@@ -112,6 +111,17 @@ class Recovery:
             accessions = ()
         previous = self._read_status(job.ticket)
         return lambda record: make_status(record, self._now(), accessions, previous)
+
+    def _read_result(self, job: Job) -> Status | None:
+        """The final status of a job whose result stands already. A result that tells nothing is removed, and made once more."""
+        if not self._outbox.has_result(job.ticket, job.id):
+            return None
+        try:
+            return self._outbox.read_result(job.ticket, job.id)
+        except (ValueError, FileNotFoundError) as error:
+            self._log.error("result_unreadable", ticket=job.ticket, job=job.id, error=str(error))
+            self._outbox.remove_result(job.ticket, job.id)
+            return None
 
     def _read_status(self, ticket: str) -> Status | None:
         try:

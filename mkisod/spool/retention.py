@@ -76,7 +76,8 @@ class Retention:
         if age_days >= self._rules.status_days:
             self._outbox.remove_ticket(status.ticket)
             self._log.info("status_deleted", ticket=status.ticket, job=status.job, reason="older than status_days")
-        elif status.result is not None and age_days >= self._rules.retention_days:
+        # Where a ticket was used again and that failed, an older result stands that no status speaks of.
+        elif age_days >= self._rules.retention_days and self._outbox.list_results(status.ticket):
             self._remove_result(status, "older than retention_days")
 
     def _remove_held(self, directory: JobDirectory) -> None:

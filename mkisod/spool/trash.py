@@ -33,6 +33,6 @@ def sweep(layout: Layout, disk: Disk) -> None:
 
 
 def _remove_for_good(disk: Disk, path: Path) -> None:
-    """As far as can be. Another daemon may be removing the same thing, and what a client dropped may hold what only the client can remove."""
+    """As far as can be: another daemon may be first, and what a client dropped may hold what only the client can remove."""
     with contextlib.suppress(FileNotFoundError, PermissionError):
         disk.remove_tree(path)

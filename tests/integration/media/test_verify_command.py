@@ -94,11 +94,19 @@ def test_what_is_no_disc_and_what_is_not_there(tmp_path: Path) -> None:
     assert "cannot be read" in said.messages
 
 
-def test_what_may_not_be_read_is_said_to_be_so(tmp_path: Path) -> None:
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    said = run_command("verify", tmp_path / "pipe", deadline_s=20)
-    assert said.exit_code == 2
-    assert said.messages
+    check_bad(tmp_path / "pipe", "neither a folder nor a file")
+
+
+def test_a_disc_under_the_names_that_linux_gives_it_when_mounted(result: Path, tmp_path: Path) -> None:
+    """Lower case (mount(8), iso9660, map=normal): what is bad about names in a folder is how a mounted disc looks."""
+    for path in sorted((result / NAME).rglob("*"), reverse=True):
+        path.rename(path.with_name(path.name.lower()))
+    mounted = (result / NAME).rename(tmp_path / "cdrom")
+    assert run_command("verify", mounted).output == f"{mounted} is good.\n"
+    (mounted / "dicom/extra").write_bytes(b"x")
+    check_bad(mounted, "DICOM/EXTRA: no record references it")
 
 
 def make_with_dcmmkdir(tree: Path) -> None:

@@ -115,7 +115,8 @@ def count_opened(trace: Path, site: Site) -> list[int]:
 def count_of_queue(site: Site, folder: Path) -> int:
     """How many files below the spool `mkisod queue` opens."""
     trace = folder / "queue.txt"
-    command = [require("strace"), "-f", "-qq", "-o", str(trace), "-e", "trace=openat,open", sys.executable, "-m", "mkisod", "queue", "--json"]
-    done = subprocess.run([*command, "--config", str(site.config_path)], check=True, capture_output=True, env={"PYTHONPATH": str(ROOT)}, cwd="/")
+    command = [require("strace"), "-f", "-qq", "-o", str(trace), "-e", "trace=openat,open", sys.executable]
+    command += ["-m", "mkisod", "queue", "--json", "--config", str(site.config_path)]
+    done = subprocess.run(command, check=True, capture_output=True, env={"PYTHONPATH": str(ROOT)}, cwd="/")
     assert len(json.loads(done.stdout)["jobs"]) == 50
     return sum(str(site.spool) in call for call in trace.read_text(encoding="utf-8", errors="replace").splitlines())

@@ -273,3 +273,12 @@ def test_a_file_of_a_check_that_died_stops_nothing(site: Site, make_site: MakeSi
     for place in (site.layout.active, site.layout.queued, site.layout.held, site.layout.outbox):
         (place / ".probe-1").touch()
     make_site().spool.recover()
+
+
+def test_a_result_that_tells_nothing_is_made_once_more(site: Site, make_site: MakeSite) -> None:
+    job = assemble(site)
+    site.spool.outbox.publish(job.directory, make_status(job.record, site.now))
+    (site.layout.result("t", job.id) / "result.json").write_text("")
+    make_site().spool.recover()
+    assert not site.layout.result("t", job.id).exists()
+    assert (names(site.layout.queued), site.status("t").state) == ([job.id], State.QUEUED)
