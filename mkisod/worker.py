@@ -27,7 +27,7 @@ from mkisod.pacs.expectations import Expectation
 from mkisod.pacs.received import read_received
 from mkisod.pacs.retrieval import Interrupted, Retrieval
 from mkisod.spool.controls import CANCELLED
-from mkisod.spool.jobs import Job
+from mkisod.spool.jobs import Job, JobGone
 
 _POISONOUS = Problem(
     Code.INTERNAL,
@@ -76,7 +76,7 @@ class Worker:
         self._services.expectations.wake()
 
     def take(self, job: Job) -> bool:
-        """Take a queued job in hand; False where it cannot be had, since another daemon was first or it is held now."""
+        """Take a queued job in hand; False where it cannot be had, since somebody was first or it is held now."""
         jobs = self._services.spool.jobs
         try:
             attempt = Attempt(self._services, job)
@@ -89,9 +89,8 @@ class Worker:
             job = evolve(job, record=evolve(job.record, problem=error.problem))
             jobs.advance(job, Event.FAILED, lambda record: make_status(record, self._services.host.now()))
             return False
-        except FileNotFoundError:
-            if jobs.is_active(job):  # some other file is missing
-                raise
+        except JobGone:
+            self._attempt = None
             return False
         return True
 

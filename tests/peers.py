@@ -43,6 +43,7 @@ PACKAGES = {
     "gdcmconv": "libgdcm-tools",
     "gdcmdump": "libgdcm-tools",
     "gdcminfo": "libgdcm-tools",
+    "opj_decompress": "libopenjp2-tools",
     "xorriso": "xorriso",
     "isoinfo": "genisoimage",
     "chromium": "chromium",

@@ -25,7 +25,7 @@ _MOST_MISSING = 100
 _LINE_END = "\r\n"
 
 _STYLE = (
-    "body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:50em;padding:1em;color:#1a1a1a;background:#fff}"
+    "body{font:16px/1.45 Arial,Helvetica,sans-serif;margin:0 auto;max-width:50em;padding:1em;color:#1a1a1a;background:#fff}"
     "h1{font-size:1.5em;line-height:1.2;margin:.3em 0}h2{font-size:1.25em;line-height:1.25;margin:1.6em 0 .2em;padding-top:.6em;"
     "border-top:3px solid #2a5d84}h3{font-size:1em;margin:1.2em 0 0}p{margin:.4em 0}.about{color:#555;margin:0 0 .4em}"
     "table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.25em .75em .25em 0;"
@@ -33,6 +33,7 @@ _STYLE = (
     "thead th{color:#555;font-size:.85em}tbody th{width:1%}.series :last-child{text-align:right;padding-right:0}"
     ".series th:nth-child(-n+2){width:1%}.note{background:#fff4e0;border-left:4px solid #c60;padding:.5em .7em;margin:1em 0}"
     ".note ul{margin:.4em 0 0;padding-left:1.2em}h1,h2,h3,p{overflow-wrap:anywhere}"
+    "@media(max-width:30em){th,td{padding-right:.5em}.series{font-size:.9em}}"
     "@media print{body{max-width:none;font-size:11pt;padding:0}a{color:inherit}h2,h3{break-after:avoid}tr{break-inside:avoid}}"
 )
 
@@ -79,10 +80,8 @@ def render_readme(facts: PageFacts) -> bytes:
         for study in patient.lower:
             lines.append(f"  {', '.join(filter(None, _describe_study(study)))}")
             lines += [f"    {' '.join(filter(None, cells[:3]))}: {cells[3]} {_objects(cells[3])}" for cells in _list_series(study)]
-    for note in _list_notes(facts):
-        lines += ["", f"Note: {note}"]
-    if facts.missing:
-        lines += [f"  {uid}" for uid in facts.missing[:_MOST_MISSING]]
+    for note, uids in _list_notes(facts):
+        lines += ["", f"Note: {note}", *(f"  {uid}" for uid in uids)]
     if facts.disclaimer:
         lines += ["", facts.disclaimer]
     text = unicodedata.normalize("NFKD", _LINE_END.join(lines) + _LINE_END)
@@ -94,29 +93,28 @@ def render_index(facts: PageFacts) -> bytes:
     escape = html.escape
     title = escape(f"DICOM disc {facts.file_set_id}")
     parts = [
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>"
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
     ]
-    if facts.institution:
-        parts.append(f'<p class="about">{escape(facts.institution)}</p>')
-    for note in _list_notes(facts):
-        shown = facts.missing[:_MOST_MISSING] if note.endswith(":") else ()
-        uids = "".join(f"<li><code>{escape(uid)}</code></li>" for uid in shown)
-        parts.append(f'<div class="note">{escape(note)}{uids and f"<ul>{uids}</ul>"}</div>')
+    number, count = _find_place(facts)
+    if about := ", ".join(filter(None, (facts.institution, f"volume {number} of {count}" if count > 1 else ""))):
+        parts.append(f'<p class="about">{escape(about)}</p>')
+    for note, uids in _list_notes(facts):
+        items = "".join(f"<li><code>{escape(uid)}</code></li>" for uid in uids)
+        parts.append(f'<div class="note">{escape(note)}{items and f"<ul>{items}</ul>"}</div>')
     for patient in _list_people(facts.hierarchy):
-        name, about = map(escape, _describe_person(patient))
-        parts.append(f'<h2>{name}</h2>\n<p class="about">{about}</p>')
+        parts.append(_render_heading("h2", *_describe_person(patient)))
         for study in patient.lower:
-            name, about = map(escape, _describe_study(study))
             rows = "".join(
                 f"<tr><td>{escape(number)}</td><td>{escape(modality)}</td><td>{escape(description)}</td><td>{count}</td></tr>"
                 for number, modality, description, count in _list_series(study)
             )
-            parts.append(
-                f'<h3>{name}</h3>\n<p class="about">{about}</p>\n<table class="series"><thead><tr><th>Series</th><th>Modality</th>'
-                f"<th>Description</th><th>Objects</th></tr></thead><tbody>{rows}</tbody></table>"
-            )
+            parts += [
+                _render_heading("h3", *_describe_study(study)),
+                '<table class="series"><thead><tr><th>Series</th><th>Modality</th><th>Description</th><th>Objects</th></tr></thead>',
+                f"<tbody>{rows}</tbody></table>",
+            ]
     parts.append(
         "<h2>How to open this disc</h2>\n<p>Most hospitals and practices can read it: give them the disc, or let their software import"
         " the file <code>DICOMDIR</code> in the root of the disc. On a computer with a DICOM viewer, open <code>DICOMDIR</code> with it."
@@ -136,8 +134,17 @@ def render_index(facts: PageFacts) -> bytes:
     return "\n".join(parts).encode()
 
 
+def _render_heading(tag: str, text: str, about: str) -> str:
+    return f"<{tag}>{html.escape(text)}</{tag}>" + (about and f'\n<p class="about">{html.escape(about)}</p>')
+
+
+def _find_place(facts: PageFacts) -> tuple[int, int]:
+    """Which volume this is, of how many."""
+    return facts.volume_names.index(facts.file_set_id) + 1, len(facts.volume_names)
+
+
 def _describe_volume(facts: PageFacts) -> list[tuple[str, str]]:
-    count, number = len(facts.volume_names), facts.volume_names.index(facts.file_set_id) + 1
+    number, count = _find_place(facts)
     objects = len(facts.hierarchy.files)
     rows = [
         ("Institution", facts.institution or "not stated"),
@@ -151,18 +158,22 @@ def _describe_volume(facts: PageFacts) -> list[tuple[str, str]]:
     return rows
 
 
-def _list_notes(facts: PageFacts) -> Iterator[str]:
+def _list_notes(facts: PageFacts) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What the reader has to know, each with the SOP Instance UIDs that it names."""
     if facts.missing:
         more = f"; the first {_MOST_MISSING} are named here" if len(facts.missing) > _MOST_MISSING else ""
-        yield f"This disc is not complete. {len(facts.missing)} {_objects(len(facts.missing))} could not be retrieved{more}:"
+        note = f"This disc is not complete. {len(facts.missing)} {_objects(len(facts.missing))} could not be retrieved{more}:"
+        yield note, facts.missing[:_MOST_MISSING]
     if facts.conversions:
         lossy = sum(conversion.was_lossy for conversion in facts.conversions)
         more = f" Of these, {lossy} had been compressed with loss before, and say so." if lossy else ""
         count = len(facts.conversions)
-        yield f"{count} {_objects(count)} were converted without loss to uncompressed pixel data or plain encoding for this disc.{more}"
+        were = "object was" if count == 1 else "objects were"
+        yield f"{count} {were} converted without loss to uncompressed pixel data or plain encoding for this disc.{more}", ()
     if facts.hierarchy.substitutions:
         count = len(facts.hierarchy.substitutions)
-        yield f"{count} values that the objects lack were supplied in the DICOMDIR. The objects themselves were not changed for that."
+        were = "value that the objects lack was" if count == 1 else "values that the objects lack were"
+        yield f"{count} {were} supplied in the DICOMDIR. The objects themselves were not changed for that.", ()
 
 
 def _list_people(hierarchy: Hierarchy) -> list[DirectoryRecord]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from attrs import frozen
 
 from mkisod.errors import Code, Permanent
 from mkisod.media.consistency import Content
-from mkisod.media.iso import SECTOR_BYTES
+from mkisod.media.iso import LARGEST_EXTENT_BYTES, SECTOR_BYTES
 from mkisod.media.keys import TAGS
 from mkisod.media.records import Instance, parse_number
 
@@ -49,9 +50,14 @@ def cut_volumes(contents: Iterable[Content], medium: str, reserved_bytes: int = 
 
     Raises `Permanent(OBJECT_TOO_LARGE)` for an instance that fits on no volume.
     """
-    capacity = find_capacity(medium)
+    contents, capacity = tuple(contents), find_capacity(medium)
+    if not medium.startswith("dvd"):  # ISO 9660 level 1 of a CD, and FAT, know no file of 4 GiB (PS3.12 F, R)
+        for content in contents:
+            for instance in (*chain(*content.patients), *content.rootless):
+                if instance.size_bytes > LARGEST_EXTENT_BYTES:
+                    raise _refuse(instance, medium)
     if capacity is None:
-        return tuple(contents)
+        return contents
     volumes: list[Content] = []
     for content in contents:
         cutter = _Cutter(capacity - _FIXED_BYTES - reserved_bytes, medium)
@@ -98,15 +104,19 @@ class _Cutter:
             for part in _cut(instances, levels[0]):
                 self.place(person, part, levels[1:])
         else:
-            raise Permanent(
-                Code.OBJECT_TOO_LARGE,
-                f"SOP instance {instances[0].sop_instance_uid} of {instances[0].size_bytes} bytes does not fit on a {self._medium}.",
-            )
+            raise _refuse(instances[0], self._medium)
 
     def contents(self) -> Iterator[Content]:
         for volume in self._volumes:
             rootless = tuple(volume.pop(_NOBODY, ()))
             yield Content(tuple(tuple(instances) for instances in volume.values()), rootless)
+
+
+def _refuse(instance: Instance, medium: str) -> Permanent:
+    name = f"the medium {medium}" if medium in (*_MEDIA_SECTORS, "usb") else f"a medium of {medium} MiB"
+    return Permanent(
+        Code.OBJECT_TOO_LARGE, f"SOP instance {instance.sop_instance_uid} of {instance.size_bytes} bytes does not fit on {name}."
+    )
 
 
 def _cut(instances: Iterable[Instance], level: _Level) -> list[list[Instance]]:

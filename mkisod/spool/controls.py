@@ -23,7 +23,7 @@ from mkisod.job.lifecycle import Event
 from mkisod.job.record import make_status
 from mkisod.job.status import State, Status
 from mkisod.spool.durable import Disk
-from mkisod.spool.jobs import Job, Jobs
+from mkisod.spool.jobs import Job, JobGone, Jobs
 from mkisod.spool.layout import Layout
 from mkisod.spool.outbox import Outbox
 
@@ -79,7 +79,7 @@ class Controls:
             uid, named = _read(path)
             try:
                 verdict = self._judge(file, uid, named)
-            except FileNotFoundError:  # a worker was first: it has the job in hand by now
+            except JobGone:  # a worker was first: it has the job in hand by now
                 verdict = self._judge(file, uid, named)
         except FileNotFoundError:
             return
@@ -147,7 +147,7 @@ class Controls:
 
     def _advance(self, job: Job, event: Event) -> None:
         previous = self._outbox.read_status(job.ticket)
-        # Raises FileNotFoundError where a worker was first: then the file stays, and is looked at again.
+        # Raises JobGone where a worker was first: then the file stays, and is looked at again.
         job = self._jobs.advance(job, event, lambda record: make_status(record, self._now(), previous=previous))
         self._log.info(f"job_{event}", ticket=job.ticket, job=job.id, state=job.record.state)
 

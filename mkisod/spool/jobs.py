@@ -40,6 +40,10 @@ class Job:
         return self.record.ticket
 
 
+class JobGone(FileNotFoundError):
+    """The job has moved on: a worker, a client, an operator or another daemon was first."""
+
+
 MakeStatus = Callable[[JobRecord], Status]
 
 
@@ -111,7 +115,10 @@ class Jobs:
 
     def _move(self, job: Job, target: JobDirectory) -> Job:
         if target != job.directory:
-            self._disk.move(job.directory.path, target.path)
+            try:
+                self._disk.move(job.directory.path, target.path)
+            except FileNotFoundError as error:
+                raise JobGone(f"{job.id} is not in {job.directory.path.parent.name} any more") from error
         return evolve(job, directory=target)
 
     def _discard_untrusted(self, job: Job) -> Job:
@@ -164,8 +171,13 @@ class Jobs:
 
     @staticmethod
     def read_request(job: Job) -> Request:
-        """The request, which was valid when it was taken over."""
-        return parse_request(job.directory.request.read_bytes())
+        """The request, which was valid when it was taken over. Raises `JobGone`, OSError, `RequestRefused`."""
+        try:
+            return parse_request(job.directory.request.read_bytes())
+        except FileNotFoundError as error:
+            if job.directory.path.exists():
+                raise
+            raise JobGone(f"{job.id} is not in {job.directory.path.parent.name} any more") from error
 
     def open_objects(self, job: Job) -> Objects:
         return Objects(job.directory.objects, self._disk)
@@ -186,10 +198,6 @@ class Jobs:
     def remove_drop(self, directory: JobDirectory) -> None:
         """Remove what a death left between the claim and its end."""
         self._disk.remove_tree(directory.drop)
-
-    def is_active(self, job: Job) -> bool:
-        """Whether this instance has it in hand, wherever it was when it was looked up."""
-        return (self._layout.active / job.id).exists()
 
     def is_deferred(self, job: Job) -> bool:
         """By where it is, whatever its record says."""

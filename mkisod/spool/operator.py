@@ -21,7 +21,7 @@ from mkisod.job.retry import History
 from mkisod.job.status import Progress, State
 from mkisod.spool.controls import CANCELLED, Control
 from mkisod.spool.durable import Disk
-from mkisod.spool.jobs import Job, Jobs
+from mkisod.spool.jobs import Job, JobGone, Jobs
 from mkisod.spool.layout import Layout
 from mkisod.spool.outbox import Outbox
 
@@ -129,7 +129,7 @@ class Operator:
         accessions = self._jobs.read_request(job).accessions if event is not Event.DROPPED else ()
         try:
             advanced = self._jobs.advance(job, event, lambda record: make_status(record, self._now(), accessions, previous))
-        except FileNotFoundError as error:
+        except JobGone as error:
             raise Permanent(Code.USAGE, f"{job.ticket} has just been taken by the daemon.", "Look again with mkisod queue.") from error
         self.ring()
         return advanced

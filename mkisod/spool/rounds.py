@@ -18,7 +18,7 @@ from mkisod.job.record import make_status
 from mkisod.spool.claim import Claims
 from mkisod.spool.controls import Controls, may_control
 from mkisod.spool.inbox import Inbox, Leave
-from mkisod.spool.jobs import Job, Jobs
+from mkisod.spool.jobs import Job, JobGone, Jobs
 from mkisod.spool.outbox import Outbox
 from mkisod.spool.queue import Queue
 from mkisod.spool.retention import Retention
@@ -120,7 +120,7 @@ class Rounds:
         """Queue the deferred jobs whose time has come; the seconds until the next one's does."""
         due, next_at = self._queue.list_due(self._now())
         for job in due:
-            with contextlib.suppress(FileNotFoundError):  # another daemon was first
+            with contextlib.suppress(JobGone):  # another daemon was first
                 self._queue_again(job)
         return None if next_at is None else (next_at - self._now()).total_seconds()
 

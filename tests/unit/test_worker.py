@@ -69,7 +69,7 @@ def test_a_job_is_taken_in_hand(services: Services) -> None:
     job = queue(services.spool)
     assert Worker(services).take(job)
     assert read_state(services) is State.RETRIEVING
-    assert services.spool.jobs.is_active(job)
+    assert (services.spool.layout.active / job.id).exists()
 
 
 def test_a_job_that_another_daemon_took_is_left_to_it(services: Services, tmp_path: Path) -> None:
@@ -78,6 +78,15 @@ def test_a_job_that_another_daemon_took_is_left_to_it(services: Services, tmp_pa
     assert Worker(make_services(tmp_path / "spool", "other")).take(job)
     assert not Worker(services).take(job)
     assert read_state(services) is State.RETRIEVING
+
+
+def test_a_job_that_is_just_being_cancelled_is_left_to_its_end(services: Services) -> None:
+    """What waits is taken in hand to be cancelled, so it stands where a worker's jobs do."""
+    job = queue(services.spool)
+    job.directory.path.rename(services.spool.layout.active / job.id)
+    worker = Worker(services)
+    assert not worker.take(job)
+    assert not worker.cancel(job.id)
 
 
 def test_a_request_that_is_no_longer_valid_is_held(services: Services) -> None:

@@ -90,9 +90,11 @@ class Said:
     messages: str
 
 
-def run_command(*arguments: object, env: Mapping[str, str] | None = None, deadline_s: float = 120) -> Said:
+def run_command(
+    *arguments: object, env: Mapping[str, str] | None = None, deadline_s: float = 120, python: Path = Path(sys.executable)
+) -> Said:
     """Run `mkisod` with these arguments to its end. Whatever it was told: it never shows a traceback."""
-    command = [sys.executable, "-m", "mkisod", *map(str, arguments)]
+    command = [str(python), "-m", "mkisod", *map(str, arguments)]
     environment = {**os.environ, **command_environment(), **(env or {})}
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=deadline_s, stdin=subprocess.DEVNULL, env=environment

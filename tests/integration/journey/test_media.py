@@ -1,9 +1,9 @@
-"""What a client may choose of the disc: medium, kinds of output, profile; and what the configuration adds. Judged by tools that are not ours."""
+"""What a client may choose of the disc: medium, kinds of output, profile; and what the configuration adds. Judged by tools not ours."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ MIB = 1 << 20
 VIEWER = bytes(300_000)
 
 # Accession number to the objects of one study; of a file of pydicom's the name.
-STUDIES: dict[str, Callable[[], list[Dataset | str]]] = {
+STUDIES: dict[str, Callable[[], Sequence[Dataset | str]]] = {
     "LARGE": lambda: [make_large("LARGE", number, 500) for number in range(1, 16)],
     "TOO_LARGE": lambda: [make_large("TOO_LARGE", 1, 1200)],
     "IMPLICIT": lambda: [make_implicit(number) for number in (1, 2)] + [make_in_study("IMPLICIT", 3)],

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from mkisod.demo.pacs import DemoPacs
-from tests.daemon import ROOT
 from tests.integration.survival.site import AE_TITLE
 from tests.processes import HOST, free_port
+from tests.public_python import DEBIAN_PYTHON, find_public_python
 
 NOBODY = 65534
 SOMEBODY = 65533
@@ -36,7 +36,7 @@ def pacs(archive: Path, port: int) -> Iterator[DemoPacs]:
         yield pacs
 
 
-def give_up(reason: str) -> None:
+def give_up(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -64,18 +64,22 @@ def small_disk(tmp_path: Path) -> Iterator[MakeDisk]:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter, as none of pytest's own may be; and every user may run this Python and this mkisod."""
+    """A folder that every user may enter, as none of pytest's own may be."""
     if os.geteuid() != 0:
         give_up("only root can become another user")
     with tempfile.TemporaryDirectory(prefix="mkisod-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        # As the commands do it: what is imported later has to be found later.
-        program = f"import os; os.setgid({NOBODY}); os.setuid({NOBODY}); import encodings.utf_8_sig, mkisod.cli"
-        done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, env={"PYTHONPATH": str(ROOT)}, cwd="/")
-        if done.returncode:
-            give_up(f"another user cannot run {sys.executable} and mkisod from {ROOT}")
         yield folder
+
+
+@pytest.fixture
+def public_python() -> Path:
+    """A Python with mkisod that every user may run."""
+    python = find_public_python()
+    if python is None:
+        give_up(f"there is no {DEBIAN_PYTHON} of 3.11 or later for another user to run")
+    return python
 
 
 def as_user(uid: int, gid: int = NOBODY) -> list[str]:

@@ -42,6 +42,7 @@ class Site:
     folder: Path
     config: str
     port: int
+    python: Path = Path(sys.executable)
     config_path: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class Site:
     def started(self, *, prefix: Sequence[object] = (), config_path: Path | None = None, wait_ready: bool = True) -> Iterator[Daemon]:
         """A daemon that need not end well. `prefix`: what runs it, `setpriv` or `strace` for instance."""
         path = config_path or self.config_path
-        command = [*prefix, sys.executable, "-m", "mkisod", "serve", "--config", path]
+        command = [*prefix, self.python, "-m", "mkisod", "serve", "--config", path]
         log_path = path.with_suffix(".log")
         begins_at = log_path.stat().st_size if log_path.exists() else 0
         with started("mkisod", command, log_path, env={"PYTHONPATH": str(ROOT)}, cwd=self.folder) as process:
@@ -74,7 +75,7 @@ class Site:
 
     def command(self, *arguments: object, config_path: Path | None = None) -> Said:
         name, *rest = arguments
-        return run_command(name, "--config", config_path or self.config_path, *rest)
+        return run_command(name, "--config", config_path or self.config_path, *rest, python=self.python)
 
     def jobs(self, place: str) -> list[str]:
         """The names in `work/<place>`."""
@@ -116,6 +117,7 @@ def make_site(
     spool: Table | None = None,
     pacs_keys: Table | None = None,
     jobs: Table | None = None,
+    python: Path = Path(sys.executable),
 ) -> Site:
     """A site in `folder`. `pacs`: name, which is its AE title too, to host and port. The other tables are added to those of the file."""
     port = port or free_port()
@@ -131,7 +133,7 @@ def make_site(
     text = ""
     for name, table in tables.items():
         text += f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) + "\n"
-    return Site(folder, text, port)
+    return Site(folder, text, port, python)
 
 
 @contextmanager
@@ -245,5 +247,6 @@ def read_volumes(spool: Path, status: Status) -> list[bytes]:
 def check_disc_of(site: Site, status: Status, archive: Path, accessions: Iterable[str]) -> None:
     """The disc holds these accession numbers, byte for byte, and is the only one of its ticket."""
     assert read_volumes(site.spool, status) == find_objects(archive, *accessions), f"the disc of {status['ticket']} is wrong"
-    there = {path.name for path in (site.spool / "outbox" / status["ticket"]).iterdir()}
-    assert there == {"status.json", status["job"]}, there
+    # What a result supersedes goes after the status.
+    folder, names = site.spool / "outbox" / status["ticket"], {"status.json", status["job"]}
+    wait_for(lambda: {path.name for path in folder.iterdir()} == names, 30, f"{status['ticket']} to have one result")

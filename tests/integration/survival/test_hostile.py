@@ -25,10 +25,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def victim(open_folder: Path, pacs: DemoPacs, port: int) -> Iterator[tuple[Site, Daemon]]:
+def victim(open_folder: Path, public_python: Path, pacs: DemoPacs, port: int) -> Iterator[tuple[Site, Daemon]]:
     """A daemon that is not root, in whose inbox somebody else drops things; its patience with a file being written is short."""
     os.chown(open_folder, NOBODY, NOBODY)
-    site = make_site(open_folder, {"ABPACS": pacs.address}, port=port, spool={"settle_s": 0.5})
+    site = make_site(open_folder, {"ABPACS": pacs.address}, port=port, spool={"settle_s": 0.5}, python=public_python)
     with site.started(prefix=as_user(NOBODY)) as daemon:
         yield site, daemon
         daemon.process.check_alive()

@@ -149,10 +149,10 @@ def test_a_refused_request_is_not_released(site: Site) -> None:
         assert site.jobs("held") == []
 
 
-def test_as_root_the_command_becomes_the_owner_of_the_spool(open_folder: Path, pacs: DemoPacs, port: int) -> None:
+def test_as_root_the_command_becomes_the_owner_of_the_spool(open_folder: Path, public_python: Path, pacs: DemoPacs, port: int) -> None:
     """What it leaves in the spool is the daemon's, which could otherwise neither read nor remove it."""
     os.chown(open_folder, NOBODY, NOBODY)
-    site = make_site(open_folder, {"ABPACS": pacs.address}, port=port, jobs=LATER)
+    site = make_site(open_folder, {"ABPACS": pacs.address}, port=port, jobs=LATER, python=public_python)
     with site.started(prefix=as_user(NOBODY)) as daemon:
         fill(pacs, daemon)
         assert site.command("retry", "deferred").exit_code == 0
@@ -169,10 +169,10 @@ def test_as_root_the_command_becomes_the_owner_of_the_spool(open_folder: Path, p
         daemon.stop()
 
 
-def test_another_user_is_told_what_to_do(open_folder: Path, pacs: DemoPacs, port: int) -> None:
+def test_another_user_is_told_what_to_do(open_folder: Path, public_python: Path, pacs: DemoPacs, port: int) -> None:
     site = make_site(open_folder, {"ABPACS": pacs.address}, port=port)
     with site.daemon():
-        command = [*as_user(NOBODY), sys.executable, "-m", "mkisod", "queue", "--config", str(site.config_path)]
+        command = [*as_user(NOBODY), str(public_python), "-m", "mkisod", "queue", "--config", str(site.config_path)]
         done = subprocess.run(command, check=False, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, cwd="/")
         assert done.returncode == 78
         assert "as root" in done.stderr

@@ -178,9 +178,10 @@ def act_as(uid: int, inbox: Path, name: str, text: str = "") -> None:
 
 
 @pytest.fixture
-def shared(open_folder: Path, pacs: DemoPacs, port: int) -> Site:
+def shared(open_folder: Path, public_python: Path, pacs: DemoPacs, port: int) -> Site:
     """A spool whose clients' group has two members that are neither root nor the daemon's user."""
-    site = make_site(open_folder, {"ABPACS": pacs.address}, port=port, jobs={"retry_first_s": 600, "retry_max_s": 600, "workers": 1})
+    jobs = {"retry_first_s": 600, "retry_max_s": 600, "workers": 1}
+    site = make_site(open_folder, {"ABPACS": pacs.address}, port=port, jobs=jobs, python=public_python)
     site.spool.mkdir()
     os.chown(site.spool, -1, NOBODY)
     site.spool.chmod(0o2755)  # the daemon makes the rest, and hands the group down

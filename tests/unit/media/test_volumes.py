@@ -71,8 +71,19 @@ def test_an_object_larger_than_the_medium_is_named(template: Instance) -> None:
     assert "1.1.1.0000" in raised.value.message
 
 
+@pytest.mark.parametrize(("medium", "fits"), [("cd", False), ("9000", False), ("usb", False), ("dvd", True), ("dvd-dl", True)])
+def test_a_file_of_4_gib_goes_on_a_dvd_alone(template: Instance, medium: str, fits: bool) -> None:
+    instances = make_instances(template, [(1, 1, 1 << 32)])
+    if fits:
+        assert cut(instances, medium) == [["1.1.1"]]
+        return
+    with pytest.raises(Permanent) as raised:
+        cut(instances, medium)
+    assert raised.value.code == Code.OBJECT_TOO_LARGE
+
+
 def test_usb_has_no_limit(template: Instance) -> None:
-    assert len(cut(make_instances(template, [(1, 1, 1 << 50)]), "usb")) == 1
+    assert len(cut(make_instances(template, [(1, 1, (1 << 32) - 1)] * 9), "usb")) == 1
     assert find_capacity("cd") == 359_844 * 2048
     assert find_capacity("100") == 100 * MIB
 

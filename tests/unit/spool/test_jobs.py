@@ -15,7 +15,7 @@ from mkisod.errors import Code, Permanent, Problem
 from mkisod.job.lifecycle import Event
 from mkisod.job.record import make_status
 from mkisod.job.status import State
-from mkisod.spool.jobs import Job, Jobs
+from mkisod.spool.jobs import Job, JobGone, Jobs
 from mkisod.spool.layout import Layout, make_directories
 from tests.unit.spool.conftest import MakeSite, Site, names
 
@@ -101,10 +101,10 @@ def test_of_two_daemons_one_takes_a_job(make_site: MakeSite) -> None:
     assert mine is not None
     assert theirs is not None
     here.spool.jobs.advance(mine, Event.TAKEN, lambda record: make_status(record, here.now))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(JobGone):
         there.spool.jobs.advance(theirs, Event.TAKEN, lambda record: make_status(record, there.now))
-    assert here.spool.jobs.is_active(mine)
-    assert not there.spool.jobs.is_active(theirs)
+    assert (here.layout.active / mine.id).exists()
+    assert not (there.layout.active / mine.id).exists()
     assert here.status("t").state is State.RETRIEVING
 
 
