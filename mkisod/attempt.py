@@ -89,7 +89,7 @@ class Attempt:
 
     def publish(self, result: Result, shortage: MkisodError | None) -> None:
         """Put the result into the outbox. `shortage` says what is missing of a partial one."""
-        self.account = evolve(self.account, result=result)
+        self.account = evolve(self.account, result=result, percent_assembled=100)
         event = Event.PUBLISHED_PARTIAL if shortage else Event.PUBLISHED
         record = evolve(self.job.record, problem=shortage.problem if shortage else None)
         self.job = evolve(self.job, record=record)
@@ -109,10 +109,22 @@ class Attempt:
         for uid in islice(received, self._described, None):  # in the order of arrival, and none ever goes
             self.index.describe(expectation.objects.path(uid))
         self._described = len(received)
-        if self._host.clock_s() - self._written_s >= STATUS_INTERVAL_S:
+        if self._is_due():
             self.take_stock(expectation)
-            self._services.spool.outbox.write_status(self.describe(self.job.record))
-            self._written_s = self._host.clock_s()
+            self._write_progress()
+
+    def report_assembly(self, done: int, total: int) -> None:
+        """Write how much of the disc is done, at most once a second."""
+        if self._is_due():
+            self.account = evolve(self.account, percent_assembled=100 * done // total if total else 100)
+            self._write_progress()
+
+    def _is_due(self) -> bool:
+        return self._host.clock_s() - self._written_s >= STATUS_INTERVAL_S
+
+    def _write_progress(self) -> None:
+        self._services.spool.outbox.write_status(self.describe(self.job.record))
+        self._written_s = self._host.clock_s()
 
     def describe(self, record: JobRecord) -> Status:
         return describe_job(record, self.account, self._host.now(), self._host.clock_s() - self._began_s)

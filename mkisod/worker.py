@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -135,9 +136,13 @@ class Worker:
     def _is_interrupted(self) -> bool:
         return self._stopping.is_set() or (self._attempt is not None and self._attempt.cancelled.is_set())
 
-    def _check_interrupted(self, *_: int) -> None:
+    def _check_interrupted(self) -> None:
         if self._is_interrupted():
             raise Interrupted
+
+    def _report_assembly(self, attempt: Attempt, done: int, total: int) -> None:
+        self._check_interrupted()
+        attempt.report_assembly(done, total)
 
     def _retrieve(self, attempt: Attempt) -> Retrieved:
         services, job, request = self._services, attempt.job, attempt.account.request
@@ -193,7 +198,7 @@ class Worker:
         )
         self._services.spool.jobs.make_result_directory(job)
         disc = build_disc(
-            order, retrieved.paths, job.directory.result, report_progress=self._check_interrupted, index=attempt.index
+            order, retrieved.paths, job.directory.result, report_progress=partial(self._report_assembly, attempt), index=attempt.index
         )
         return describe_disc(job.id, disc, retrieved.warnings)
 

@@ -6,6 +6,7 @@ with a test that fails (tests/conftest.py). Nothing here sleeps for luck: every 
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import signal
@@ -45,6 +46,12 @@ def free_port() -> int:
     _reservations.append(reservation)
     port: int = reservation.getsockname()[1]
     return port
+
+
+@atexit.register
+def _give_up_ports() -> None:
+    for reservation in _reservations:
+        reservation.close()
 
 
 def wait_for(condition: Callable[[], T | None], deadline_s: float, what: str) -> T:

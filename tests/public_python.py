@@ -1,7 +1,7 @@
 """A Python with mkisod in it that every user of the machine may run.
 
-The one that runs the tests, its packages and the checkout may all lie where root alone can look. Then Debian's Python takes their place, with
-a copy of mkisod and of what it needs at run time, which is pure Python and so serves any interpreter.
+The one that runs the tests, its packages and the checkout may all lie where root alone can look. So Debian's Python takes its place, with a
+copy of mkisod and of what it needs at run time, which is pure Python and so serves any interpreter.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import functools
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -50,7 +49,3 @@ def _copy_package(name: str, target: Path) -> None:
             shutil.copytree(source, target / top, ignore=_LEFT_OUT, dirs_exist_ok=True)
         elif source.is_file():
             shutil.copy(source, target / top)
-
-
-if __name__ == "__main__":
-    print(find_public_python(), sys.version)

@@ -44,6 +44,8 @@ def describe_state(status: Status) -> str:
     progress = status.progress
     if status.finished or not progress.instances_expected:
         return str(status.state)
+    if status.state is State.ASSEMBLING and progress.percent_assembled is not None:
+        return f"{status.state}, {progress.percent_assembled} % of the disc"
     left = f", about {progress.eta_s} s left" if progress.eta_s else ""
     return f"{status.state}, {progress.instances_received} of {progress.instances_expected} instances{left}"
 
@@ -59,6 +61,9 @@ def follow(read: Callable[[], Status | None], is_given_up: Callable[[], bool]) -
 
         def show(status: Status) -> None:
             progress = status.progress
+            if status.state is State.ASSEMBLING and progress.percent_assembled is not None:
+                bar.update(task, description=str(status.state), rate=f"{progress.percent_assembled} % of the disc")
+                return
             mib = f"{progress.bytes_received / 2**20:.1f} MiB" + (f", {progress.eta_s} s left" if progress.eta_s else "")
             bar.update(
                 task,

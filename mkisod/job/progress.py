@@ -25,6 +25,7 @@ class Account:
     received_before: int = 0
     moves_over: bool = False  # what is not there now does not come
     accession_problems: Mapping[str, Problem] = Factory(dict)
+    percent_assembled: int | None = None  # of the disc; None before that is known
     result: Result | None = None
 
 
@@ -38,6 +39,7 @@ def describe_job(record: JobRecord, account: Account, updated: datetime, elapsed
         instances_received=received,
         bytes_received=account.bytes_received,
         eta_s=estimate_eta(expected - received, received - account.received_before, elapsed_s) if expected else None,
+        percent_assembled=account.percent_assembled,
     )
     return evolve(status, progress=progress, accessions=_describe_accessions(record, account), result=account.result)
 

@@ -79,7 +79,7 @@ def make_status(record: JobRecord, updated: datetime, accessions: Sequence[str] 
     if previous is None or previous.job != record.job:
         return status
     known = tuple(evolve(accession, state=record.state) for accession in previous.accessions)
-    return evolve(status, progress=evolve(previous.progress, eta_s=None), accessions=known or status.accessions)
+    return evolve(status, progress=evolve(previous.progress, eta_s=None, percent_assembled=None), accessions=known or status.accessions)
 
 
 def _make_converter() -> cattrs.Converter:

@@ -51,6 +51,7 @@ class Progress:
     instances_received: int = 0
     bytes_received: int = 0
     eta_s: int | None = None
+    percent_assembled: int | None = None
 
 
 @frozen

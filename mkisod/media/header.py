@@ -61,7 +61,7 @@ def decode_text(value: bytes, character_set: bytes, keyword: str = "") -> str:
         if keyword.endswith("Name"):
             return str(PersonName(value, encodings))
         return decode_bytes(value, encodings, set())
-    except (LookupError, UnicodeError):
+    except (LookupError, ValueError):  # no such character set, not even a name of one, or not its bytes
         return value.decode("latin-1")
 
 

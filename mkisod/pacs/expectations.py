@@ -8,6 +8,7 @@ in two series) fails the job it concerns, and the instance is refused.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -111,6 +112,11 @@ class Expectation:
             self.closed = True
             return dict(self.received)
 
+    def note_error(self, error: OSError) -> None:
+        """An instance could not be written. For want of room no further one can be, so there is no use in moving on."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            self.fail(_make_disk_full())
+
     def fail(self, error: MkisodError) -> None:
         with self.changed:
             self.fault = self.fault or error
@@ -200,9 +206,14 @@ class Expectations:
             expectation.fail(contradiction)
             raise Refusal(DATA_SET_MISMATCH, "contradicts what was announced")
         if not self._has_room():
-            expectation.fail(Transient(Code.DISK_FULL, "The file system of the spool has too little room."))
+            expectation.fail(_make_disk_full())
             raise Refusal(OUT_OF_RESOURCES, "the disk is full")
-        return ExpectedArrival(offer, expectation, expectation.objects.create(), self._log)
+        try:
+            file = expectation.objects.create()
+        except OSError as error:
+            expectation.note_error(error)
+            raise
+        return ExpectedArrival(offer, expectation, file, self._log)
 
     def _refuse_stranger(self, offer: Offer, mover: Expectation | None) -> Refusal:
         self._log.warning(
@@ -217,6 +228,10 @@ class Expectations:
         if mover is not None:
             mover.warn(f"The PACS sent the instance {offer.sop_instance_uid} of a study that nobody asked for. It was refused.")
         return Refusal(NOT_AUTHORIZED, "no job expects this instance")
+
+
+def _make_disk_full() -> Transient:
+    return Transient(Code.DISK_FULL, "The file system of the spool has too little room.")
 
 
 class ExpectedArrival:
@@ -247,7 +262,11 @@ class ExpectedArrival:
             if uid in expectation.received:
                 self._drop_resend(uid)
             else:
-                self._file.keep(uid)
+                try:
+                    self._file.keep(uid)
+                except OSError as error:
+                    expectation.note_error(error)
+                    raise
                 expectation.received[uid] = ReceivedInstance(
                     uid, header.study_instance_uid, header.series_instance_uid, header.patient, size_bytes
                 )
@@ -262,8 +281,10 @@ class ExpectedArrival:
             self._expectation.warn(f"The instance {uid} came twice with different bytes. The first one was kept.")
         self._file.discard()
 
-    def abort(self) -> None:
+    def abort(self, error: OSError | None = None) -> None:
         self._file.discard()
+        if error is not None:
+            self._expectation.note_error(error)
         with self._expectation.changed:
             self._expectation.arriving -= 1
             self._expectation.changed.notify_all()

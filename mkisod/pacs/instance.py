@@ -65,7 +65,7 @@ class IncomingInstance:
             self._size_bytes += _write_file(self._arrival.fd, pieces, self._size_bytes)
         except OSError as error:
             self._refuse_for(error)
-            self.abandon()
+            self.abandon(error)
 
     def finish(self) -> tuple[int, str]:
         """The data set is over. DIMSE status and Error Comment of the response."""
@@ -90,12 +90,12 @@ class IncomingInstance:
         )
         return self._refusal.dimse_status, self._refusal.comment
 
-    def abandon(self) -> None:
-        """The rest will not come, or nobody wants it any more."""
+    def abandon(self, error: OSError | None = None) -> None:
+        """The rest will not come, or cannot be written (`error`)."""
         self._head, self._pieces = None, []
         arrival, self._arrival = self._arrival, None
         if arrival is not None:
-            arrival.abort()
+            arrival.abort(error)
 
     def _collect_head(self, fragment: memoryview) -> None:
         if self._head is None:

@@ -66,8 +66,8 @@ class Arrival(Protocol):
     def commit(self, size_bytes: int) -> None:
         """All is written: make it visible under its final name. Closes `fd`. Raises `Refusal` or OSError; then nothing is left of it."""
 
-    def abort(self) -> None:
-        """It did not arrive whole: leave nothing of it. Closes `fd`."""
+    def abort(self, error: OSError | None = None) -> None:
+        """It did not arrive whole, or could not be written (`error`): leave nothing of it. Closes `fd`."""
 
 
 class Reception(Protocol):

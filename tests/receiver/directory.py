@@ -23,7 +23,7 @@ class DirectoryArrival:
         self.size_bytes = size_bytes
         os.rename(self._part, self.path)  # noqa: PTH104 - as above
 
-    def abort(self) -> None:
+    def abort(self, error: OSError | None = None) -> None:  # noqa: ARG002 - the protocol
         self._close()
         os.unlink(self._part)  # noqa: PTH108 - as above
 

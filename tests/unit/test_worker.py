@@ -121,3 +121,17 @@ def test_what_is_published_can_fail_no_more(services: Services) -> None:
     assert read_state(services) is State.PUBLISHING
     make_services(services.spool.layout.root).spool.recover()
     assert read_state(services) is State.DONE
+
+
+def test_the_status_says_how_much_of_the_disc_is_written_once_a_second(services: Services) -> None:
+    now_s = [0.0]
+    services = evolve(services, host=evolve(services.host, clock_s=lambda: now_s[0]))
+    attempt = Attempt(services, queue(services.spool))
+    attempt.take()
+    seen = []
+    for now_s[0], done in ((0.5, 10), (1.0, 20), (1.9, 30), (2.0, 40)):
+        attempt.report_assembly(done, 50)
+        status = services.spool.outbox.read_status("t")
+        assert status is not None
+        seen.append(status.progress.percent_assembled)
+    assert seen == [None, 40, 40, 80]

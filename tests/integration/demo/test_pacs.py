@@ -213,7 +213,7 @@ def test_a_destination_that_says_nothing_does_not_keep_the_pacs(pacs: DemoPacs, 
             )
             with mute.accept()[0]:
                 pacs.stop()
-            assert "Status" not in next(responses)[0]
+            assert "Status" not in list(responses)[-1][0]  # pending ones may have come before
     assert pacs.moves[-1].dimse_status is None
 
 

@@ -233,3 +233,9 @@ def test_a_finished_result_is_verified_from_the_command_line(ward: Ward) -> None
     (volume,) = status["result"]["volumes"]
     for path in (result, *(result / volume[kind] for kind in ("directory", "image", "archive"))):
         assert run_command("verify", path) == Said(0, f"{path} is good.\n", "")
+
+
+def test_a_published_disc_is_wholly_assembled_and_a_refused_one_is_not(ward: Ward) -> None:
+    assert ward.site.request("progress", "IMPLICIT")["progress"]["percent_assembled"] == 100
+    refused = ward.site.request("no-progress", "@profile STD-GEN-CD", "STUCK", states="failed")
+    assert refused["progress"]["percent_assembled"] != 100

@@ -179,7 +179,7 @@ def test_what_nobody_wants_is_read_and_answered_with_success(run_receiver: Calla
         def commit(self, size_bytes: int) -> None:
             self.committed = size_bytes
 
-        def abort(self) -> None:
+        def abort(self, error: OSError | None = None) -> None:  # noqa: ARG002 - the protocol
             raise AssertionError
 
     unwanted = Unwanted()
@@ -291,8 +291,8 @@ def test_a_defect_of_the_reception_leaks_no_association(
                 raise ZeroDivisionError
             super().commit(size_bytes)
 
-        def abort(self) -> None:
-            super().abort()
+        def abort(self, error: OSError | None = None) -> None:
+            super().abort(error)
             if place == "abort":
                 raise ZeroDivisionError
 
