@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pydicom.data
 import pytest
+from attrs import evolve
 from pydicom import uid
 
 from mkisod.errors import Code, Permanent, Transient
 from mkisod.media import convert
+from mkisod.media.disc import build_disc
 from mkisod.media.iso import list_files, write_image
 from mkisod.media.source import open_source
 from mkisod.media.verify import verify_path
@@ -47,23 +49,20 @@ def test_a_full_disk_is_said_to_be_full_and_hurts_no_object(small_disk: MakeDisk
     disk = small_disk(24)
     objects = make_objects(disk / "objects", 8, MIB)
     before = [path.read_bytes() for path in objects]
+    order = evolve(ORDER, output=frozenset({output}))
+    for name in ("result", "again"):
+        (disk / name).mkdir()
     status = os.statvfs(disk)
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - left_kib * 1024)))
     with pytest.raises(Transient) as raised:
-        make_disc_in(disk / "result", objects, output)
+        build_disc(order, objects, disk / "result", report_progress=lambda _done, _total: None)
     assert raised.value.code == Code.DISK_FULL
     assert [path.read_bytes() for path in objects] == before
     ballast.unlink()
-    make_disc_in(disk / "again", objects, output)
+    shutil.rmtree(disk / "result")
+    build_disc(order, objects, disk / "again", report_progress=lambda _done, _total: None)
     assert verify_path(disk / "again" / f"{ORDER.file_set_id}.{output.upper()}") == ()
-
-
-def make_disc_in(folder: Path, objects: list[Path], output: str) -> None:
-    try:
-        make_disc(objects, folder, output=frozenset({output}))
-    except OSError as error:  # no room for the folder itself, which is not the disc's to make
-        raise Transient(Code.DISK_FULL, str(error)) from error
 
 
 def write_converter(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -91,7 +90,7 @@ def test_a_converter_has_limits_of_time_and_memory(tmp_path: Path, monkeypatch: 
     assert any(reason in warning for warning in disc.warnings), disc.warnings
 
 
-def test_a_converter_that_fills_the_disk_leaves_the_objects_as_received(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_converter_that_gives_up_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = receive_file(FILES / "MR_small_RLE.dcm", tmp_path / "object")
     write_converter(tmp_path / "bin", monkeypatch, 'echo "no room" >&2; exit 1')
     disc = make_disc([path], tmp_path / "result", profile="auto")
