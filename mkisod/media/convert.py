@@ -6,6 +6,8 @@ with limits on time and memory, several at once. What does not work out raises `
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import shutil
 import subprocess
@@ -28,6 +30,7 @@ _MEMORY_LIMIT_BYTES = 4 << 30
 _LARGEST_INFLATED_BYTES = 8 << 30
 _BLOCK_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 300
+_FULL_BYTES = 1 << 20  # with less left, a failed conversion is put down to the disk
 _META_END = 0x00030000
 
 _DEFLATED = str(uid.DeflatedExplicitVRLittleEndian)
@@ -91,8 +94,16 @@ def _convert(instance: Instance, target: Path) -> tuple[Path, Conversion]:
         if was_lossy:
             _mark_lossy(target)
     except (ConversionFailed, zlib.error) as failure:
+        _blame_full_disk(target.parent)
         raise ConversionFailed(f"SOP instance {instance.sop_instance_uid} could not be converted: {failure}") from failure
     return target, Conversion(instance.sop_instance_uid, instance.transfer_syntax_uid, str(uid.ExplicitVRLittleEndian), was_lossy)
+
+
+def _blame_full_disk(folder: Path) -> None:
+    """A converter that finds no room says so in words of its own, or not at all. That is no fault of the object. Raises OSError."""
+    status = os.statvfs(folder)
+    if status.f_bavail * status.f_frsize < _FULL_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _compare(source: Path, target: Path) -> bool:
