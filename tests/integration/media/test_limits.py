@@ -65,23 +65,25 @@ def test_a_full_disk_is_said_to_be_full_and_hurts_no_object(small_disk: MakeDisk
     assert verify_path(disk / "again" / f"{ORDER.file_set_id}.{output.upper()}") == ()
 
 
-def test_a_converter_without_room_is_not_blamed_on_the_object(small_disk: MakeDisk) -> None:
-    """Under `auto` the disc would else be published as received."""
-    require("dcmdump")  # of the same package as dcmdrle
-    disk = small_disk(4)
-    path = receive_file(FILES / "SC_rgb_rle.dcm", disk / "object")
-    status = os.statvfs(disk)
-    (disk / "ballast").write_bytes(bytes(status.f_bavail * status.f_frsize - 8192))
-    with pytest.raises(Transient) as raised:
-        make_disc([path], disk / "result", profile="auto")
-    assert raised.value.code == Code.DISK_FULL
-
-
 def write_converter(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     folder.mkdir()
     (folder / "dcmdrle").write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
     (folder / "dcmdrle").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
+
+
+def test_a_converter_without_room_is_not_blamed_on_the_object(
+    small_disk: MakeDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cleans up behind itself, so there is room for a disc as received, which `auto` would publish else."""
+    write_converter(tmp_path / "bin", monkeypatch, 'echo "cannot write" >&2; exit 1')
+    disk = small_disk(4)
+    path = receive_file(FILES / "SC_rgb_rle.dcm", disk / "object")
+    status = os.statvfs(disk)
+    (disk / "ballast").write_bytes(bytes(status.f_bavail * status.f_frsize - MIB // 2))
+    with pytest.raises(Transient) as raised:
+        make_disc([path], disk / "result", profile="auto")
+    assert raised.value.code == Code.DISK_FULL
 
 
 @pytest.mark.parametrize(
