@@ -9,15 +9,14 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
 
 import cattrs
 from attrs import Factory, evolve, field, frozen
 
-from mkisod.errors import Code, Problem
+from mkisod.errors import Problem
 from mkisod.job.crashes import Crashes
 from mkisod.job.retry import History
-from mkisod.job.status import AccessionStatus, State, Status, format_time
+from mkisod.job.status import CONVERTER, AccessionStatus, State, Status
 
 VERSION = 1
 _JOB_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9]{6}")
@@ -82,25 +81,14 @@ def make_status(record: JobRecord, updated: datetime, accessions: Sequence[str] 
     return evolve(status, progress=evolve(previous.progress, eta_s=None, percent_assembled=None), accessions=known or status.accessions)
 
 
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter()
-    converter.register_unstructure_hook(datetime, format_time)
-    converter.register_structure_hook(datetime, lambda text, _: datetime.fromisoformat(text))
-    converter.register_unstructure_hook(Code, str)
-    return converter
-
-
-_CONVERTER: Final = _make_converter()
-
-
 def encode_record(record: JobRecord) -> bytes:
-    return (json.dumps(_CONVERTER.unstructure(record), indent=1) + "\n").encode()
+    return (json.dumps(CONVERTER.unstructure(record), indent=1) + "\n").encode()
 
 
 def decode_record(data: bytes) -> JobRecord:
     """Raises ValueError where the bytes are no record of this version."""
     try:
-        record = _CONVERTER.structure(json.loads(data), JobRecord)
+        record = CONVERTER.structure(json.loads(data), JobRecord)
     except (ValueError, TypeError, KeyError, cattrs.BaseValidationError) as error:
         raise ValueError(f"no job record of version {VERSION}: {error}") from error
     if record.version != VERSION:

@@ -142,12 +142,12 @@ def _make_converter() -> cattrs.Converter:
     return converter
 
 
-_CONVERTER: Final = _make_converter()
+CONVERTER: Final = _make_converter()  # from values to what JSON knows and back; of job.json too
 
 
 def encode_status(status: Status) -> bytes:
     """The bytes of status.json: one JSON object, UTF-8, with the keys in the order of the contract."""
-    document: dict[str, Any] = _CONVERTER.unstructure(status)
+    document: dict[str, Any] = CONVERTER.unstructure(status)
     head = {key: document.pop(key) for key in ("version", "ticket", "job", "state")}
     # `finished` is derived from the state; it stands in the file for clients that do not want to know the states.
     ordered = {**head, "finished": status.finished, **document}
@@ -157,7 +157,7 @@ def encode_status(status: Status) -> bytes:
 def decode_status(data: bytes) -> Status:
     """The status in the bytes of status.json. Raises ValueError where it is none of this version."""
     try:
-        status = _CONVERTER.structure(json.loads(data), Status)
+        status = CONVERTER.structure(json.loads(data), Status)
     except (ValueError, TypeError, KeyError, cattrs.BaseValidationError) as error:
         raise ValueError(f"no status of version {VERSION}: {error}") from error
     if status.version != VERSION:
