@@ -1,0 +1,1 @@
+"""What a disc costs by its size."""
