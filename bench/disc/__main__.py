@@ -29,7 +29,8 @@ def run_case(count: int, series: int) -> None:
         for number in range(1, series + 1):
             folder = archive / f"{number}"
             folder.mkdir(parents=True)
-            write_series(folder, accession="BENCH", count=count // series, rows=SIDE, columns=SIDE, series_number=number, series=str(number))
+            size = {"rows": SIDE, "columns": SIDE, "count": count // series}
+            write_series(folder, accession="BENCH", series_number=number, series=str(number), **size)
         paths = sorted(path for path in archive.rglob("*") if path.is_file())
         order = DiscOrder("BENCH", "1.2.826.0.1.3680043.8.498.1", datetime.now(UTC), output=frozenset({"dir"}), medium="dvd")
         began_s = time.process_time()
