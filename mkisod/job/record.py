@@ -82,7 +82,10 @@ def make_status(record: JobRecord, updated: datetime, accessions: Sequence[str] 
 
 
 def encode_record(record: JobRecord) -> bytes:
-    return (json.dumps(CONVERTER.unstructure(record), indent=1) + "\n").encode()
+    document = CONVERTER.unstructure(record)
+    if record.retry_at is not None:  # not cut to the second as in the status: a short delay would be none
+        document["retry_at"] = record.retry_at.isoformat()
+    return (json.dumps(document, indent=1) + "\n").encode()
 
 
 def decode_record(data: bytes) -> JobRecord:

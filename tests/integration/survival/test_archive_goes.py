@@ -86,7 +86,8 @@ def test_an_archive_that_goes_away_in_mid_move_and_returns(archive: Path, port: 
 def test_an_archive_that_fails_for_a_while(
     archive: Path, pacs: DemoPacs, series: WrittenSeries, port: int, tmp_path: Path, *, fault: Faults
 ) -> None:
-    site = make_site(tmp_path, {"ABPACS": pacs.address}, port=port, pacs_keys=SHORT | {"further_moves": 0})
+    jobs = {"retry_first_s": 2, "retry_max_s": 2}  # long enough to be seen
+    site = make_site(tmp_path, {"ABPACS": pacs.address}, port=port, pacs_keys=SHORT | {"further_moves": 0}, jobs=jobs)
     pacs.faults = fault
     with site.daemon() as daemon:
         daemon.drop("t", lines("ACC1"))

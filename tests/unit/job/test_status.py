@@ -184,3 +184,10 @@ def test_job_ids_sort_by_time_and_are_told_from_other_names(earlier: datetime, l
 )
 def test_these_are_no_job_ids(name: str) -> None:
     assert not is_job_id(name)
+
+
+def test_the_time_of_the_next_attempt_keeps_its_fraction_in_the_record() -> None:
+    """Cut to the second, a delay of less than that would be none."""
+    moment = datetime(2026, 11, 22, 8, 15, 0, 700_000, tzinfo=UTC)
+    record = JobRecord("20261122T081500Z-k3f9ab", "t", moment, retry_at=moment)
+    assert decode_record(encode_record(record)).retry_at == moment
