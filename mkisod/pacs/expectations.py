@@ -213,7 +213,7 @@ class Expectations:
         except OSError as error:
             expectation.note_error(error)
             raise
-        return ExpectedArrival(offer, expectation, file, self._log)
+        return ExpectedArrival(offer, expectation, file)
 
     def _refuse_stranger(self, offer: Offer, mover: Expectation | None) -> Refusal:
         self._log.warning(
@@ -237,11 +237,10 @@ def _make_disk_full() -> Transient:
 class ExpectedArrival:
     """An instance that a job waits for, on its way to the disk."""
 
-    def __init__(self, offer: Offer, expectation: Expectation, file: ObjectFile, log: FilteringBoundLogger) -> None:
+    def __init__(self, offer: Offer, expectation: Expectation, file: ObjectFile) -> None:
         self._offer = offer
         self._expectation = expectation
         self._file = file
-        self._log = log
         with expectation.changed:
             expectation.arriving += 1
 

@@ -7,10 +7,8 @@ or its directory has changed since; a choice costs a listing, not an opening of 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import datetime
 
-from mkisod.job.record import JobRecord
 from mkisod.job.request import PRIORITIES
 from mkisod.spool.jobs import Job, Jobs
 from mkisod.spool.layout import JobDirectory
@@ -74,12 +72,3 @@ class Queue:
         except ValueError:
             self._jobs.set_aside(directory)
             return None
-
-
-def list_records(jobs: Jobs, directories: list[JobDirectory]) -> Iterator[JobRecord]:
-    """What can be read of them."""
-    for directory in directories:
-        try:
-            yield jobs.load(directory).record
-        except (FileNotFoundError, ValueError):
-            continue
