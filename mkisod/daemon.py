@@ -24,6 +24,7 @@ from mkisod.config.settings import Config
 from mkisod.errors import Code, Permanent
 from mkisod.job.request import Request, check_names, check_supported, choose_output
 from mkisod.media.profile import find_choice_fault
+from mkisod.pacs.contact import Contact, Noted, encode_contact
 from mkisod.pacs.expectations import Expectations
 from mkisod.pacs.receiver import Receiver
 from mkisod.pacs.settings import ReceiverSettings, TlsSettings
@@ -31,6 +32,7 @@ from mkisod.spool.durable import Disk, WaitingDisk, is_full
 from mkisod.spool.inbox import Doorbell, Watch
 from mkisod.spool.layout import Layout, make_directories
 from mkisod.spool.spool import Host, open_spool
+from mkisod.spool.witness import leave_word
 from mkisod.system.boot import read_boot_id
 from mkisod.system.notify import Notify
 from mkisod.worker import Worker
@@ -119,7 +121,8 @@ class Daemon:
             is_stopping=self._stopping.is_set,
         )
         self._expectations = Expectations(log, has_room=self._spool.retention.has_room)
-        self._receiver = Receiver(make_receiver_settings(config), self._expectations, log=log)
+        reception = Noted(self._expectations, self._leave_word)
+        self._receiver = Receiver(make_receiver_settings(config), reception, log=log, report_contact=self._leave_word)
         services = Services(config, self._spool, self._expectations, host)
         self._workers = [Worker(services) for _ in range(config.jobs.workers)]
 
@@ -199,6 +202,13 @@ class Daemon:
         self._receiver.failed.wait()
         if not self._stopping.is_set():
             raise RuntimeError("the receiver accepts no connections any more")
+
+    def _leave_word(self, contact: Contact) -> None:
+        """For a `mkisod check` that asks who comes to the port."""
+        try:
+            leave_word(self._spool.layout, encode_contact(contact))
+        except OSError as error:
+            self._log.warning("word_not_left", error=error.strerror)
 
     def _wait_for_room(self, waits: int) -> bool:
         """The disk is full in the middle of a step. False: the daemon stops, and the next start goes on from here."""

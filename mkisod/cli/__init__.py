@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
         return command
 
     serve_ = add("serve", serve.run, "Run the daemon.", "mkisod serve --config /etc/mkisod/mkisod.toml")
-    check_ = add("check", check.run, "Check the configuration, the spool, the port and each PACS.", "mkisod check")
+    check_ = add("check", check.run, "Check all that a request needs.", "mkisod check --accession MR.180505.026")
     find_ = add("find", find.run, "Show what the PACS has for an accession number. Nothing is moved.", "mkisod find MR.180505.026")
     submit_ = add("submit", submit.run, "Drop a request for a disc.", "mkisod submit MR.180505.026 CT.180505.027 --wait")
     status_ = add("status", status.run, "Show the status of a request.", "mkisod status web-4711")
@@ -60,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=help_)
     for command in (check_, find_, submit_, status_, queue_):
         command.add_argument("--json", action="store_true", help="print JSON")
+    check.add_arguments(check_)
     find_.add_argument("accession", metavar="ACCESSION")
     find_.add_argument("--pacs", metavar="NAME", help="a PACS of the configuration (default: the first)")
     submit.add_arguments(submit_)

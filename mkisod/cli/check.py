@@ -1,4 +1,7 @@
-"""`mkisod check`: everything that has to be right before the first request, a line each."""
+"""`mkisod check`: everything that has to be right before the first request, a line each.
+
+Nothing is taken from a PACS unless an accession number is named: then one instance of it is moved, to prove the way back, and dropped.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,59 +21,94 @@ from mkisod.config.parsing import read_config
 from mkisod.config.settings import Config
 from mkisod.daemon import check_config, make_receiver_settings
 from mkisod.errors import Code, MkisodError, Permanent
-from mkisod.pacs.associate import Peer, make_peer, send_echo
-from mkisod.pacs.expectations import Expectations
+from mkisod.job.manifest import Move
+from mkisod.job.request import find_accession_fault
+from mkisod.pacs.associate import FIND, Association, Peer, make_peer, send_echo
+from mkisod.pacs.contact import Contact, Sink, decode_contact
+from mkisod.pacs.find import find_studies, list_study
 from mkisod.pacs.receiver import Receiver
+from mkisod.pacs.return_path import judge, try_move
 from mkisod.spool.layout import Layout
-from mkisod.spool.probe import probe_spool
+from mkisod.spool.probe import is_served, probe_spool
+from mkisod.spool.witness import ask_for_word
 from mkisod.system.journal import make_quiet_log
+
+_MESSAGE_ID = 0xFFFF  # of our C-MOVE: a running daemon counts from 1, so it takes what comes of ours for nobody's
+
+ReadContacts = Callable[[], Sequence[Contact]]
 
 
 @frozen
 class Finding:
-    subject: str
-    found: str
-    advice: str = ""  # empty: it is ok
+    """`ok` is None where nothing is wrong, but nothing is proven either."""
 
-    @property
-    def ok(self) -> bool:
-        return not self.advice
+    subject: str
+    ok: bool | None
+    found: str
+    advice: str = ""
+
+
+_WORDS = {True: "ok", False: "FAIL", None: "open"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--accession", metavar="NUMBER", help="move one instance of it, to prove that the PACS reaches us")
+    parser.add_argument("--pacs", metavar="NAME", help="the PACS that has it (default: the first)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    findings = list(check(arguments.config, make_quiet_log()))
+    findings = []
+    for finding in check(arguments.config, make_quiet_log(), arguments.accession, arguments.pacs):
+        findings.append(finding)
+        if not arguments.json:
+            print(f"{_WORDS[finding.ok]:<4}  {finding.subject}: {finding.found}")
+            if finding.advice:
+                print(f"      {finding.advice}", flush=True)
     if arguments.json:
         print(json.dumps([{"subject": f.subject, "ok": f.ok, "found": f.found, "advice": f.advice} for f in findings], indent=1))
-    else:
-        for finding in findings:
-            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.subject}: {finding.found}")
-            if not finding.ok:
-                print(f"      {finding.advice}")
-    bad = sum(not finding.ok for finding in findings)
+    bad = sum(finding.ok is False for finding in findings)
     if bad:
         print(f"mkisod: {bad} of {len(findings)} checks failed. Follow the advice below each.", file=sys.stderr)
     return 1 if bad else 0
 
 
-def check(path: Path, log: FilteringBoundLogger) -> Iterator[Finding]:
+def check(path: Path, log: FilteringBoundLogger, accession: str | None, pacs: str | None) -> Iterator[Finding]:
     try:
         config = read_config(path)
         check_config(config, path)
     except MkisodError as error:
-        yield Finding("configuration", error.message, error.advice)
+        yield Finding("configuration", False, error.message, error.advice)
         return
-    yield Finding("configuration", str(path) if path.exists() else f"{path} is not there; all defaults")
-    yield _try("spool", lambda: probe_spool(Layout(Path(config.spool.dir), config.spool.instance)))
-    yield _try("receiver", lambda: _check_receiver(config, log))
-    for name, settings in config.pacs.items():
-        yield _try(f"PACS {name}", partial(_check_echo, make_peer(name, settings), config.receiver.ae_title))
+    name = pacs or config.default_pacs
+    if name not in config.pacs:
+        raise Permanent(Code.PACS_UNKNOWN, f"There is no PACS called {name} in the configuration, which has {', '.join(config.pacs)}.")
+    if accession is not None and (fault := find_accession_fault(accession)):
+        raise Permanent(Code.ACCESSION_INVALID, f"{accession!a}: {fault}.")
+    layout = Layout(Path(config.spool.dir), config.spool.instance)
+    yield Finding("configuration", True, str(path) if path.exists() else f"{path} is not there; all defaults")
+    yield _try("spool", lambda: probe_spool(layout))
+    yield _try("receiver", lambda: _check_receiver(config, layout, log))
+    for pacs_name, settings in config.pacs.items():
+        yield _try(f"PACS {pacs_name}", partial(_check_echo, make_peer(pacs_name, settings), config.receiver.ae_title))
+    for destination, address in config.forward.items():
+        yield _try(f"destination {destination}", partial(_check_echo, make_peer(destination, address), config.receiver.ae_title))
+    subject = f"return path from {name}"
+    if accession is None:
+        yield Finding(
+            subject,
+            None,
+            f"unproven: whether {name} knows {config.receiver.ae_title} and reaches port {config.receiver.port} only a move can show.",
+            "Name the accession number of any study: mkisod check --accession NUMBER moves one instance of it and drops it.",
+        )
+    else:
+        yield _try(subject, lambda: _prove_return_path(config, layout, name, accession, log))
 
 
 def _try(subject: str, find: Callable[[], str]) -> Finding:
     try:
-        return Finding(subject, find())
+        return Finding(subject, True, find())
     except MkisodError as error:
-        return Finding(subject, error.message, error.advice)
+        return Finding(subject, False, error.message, error.advice)
 
 
 def _check_echo(peer: Peer, ae_title: str) -> str:
@@ -77,22 +116,68 @@ def _check_echo(peer: Peer, ae_title: str) -> str:
     return f"{peer.ae_title}@{peer.host}:{peer.port} answers C-ECHO"
 
 
-def _check_receiver(config: Config, log: FilteringBoundLogger) -> str:
+def _check_receiver(config: Config, layout: Layout, log: FilteringBoundLogger) -> str:
     """The port is free, or the daemon has it already."""
     receiver = config.receiver
-    ours = Receiver(make_receiver_settings(config), Expectations(log, has_room=lambda: True), log=log)
+    ours = Receiver(make_receiver_settings(config), Sink(lambda _: None), log=log)
     try:
         ours.bind()
         ours.stop(0)
     except Permanent as error:
         if error.code is not Code.PORT_UNAVAILABLE:
             raise
-        ourselves = Peer("mkisod", receiver.host or "localhost", receiver.port, receiver.ae_title)
-        try:
-            send_echo(ourselves, receiver.ae_title, time.monotonic)
-        except MkisodError:
-            raise Permanent(
-                Code.PORT_UNAVAILABLE, f"Port {receiver.port} is in use, and what listens there does not answer as {receiver.ae_title}."
-            ) from None
-        return f"{receiver.ae_title} answers on port {receiver.port}: the daemon is running"
+        _find_daemon(config, layout)
+        return f"{receiver.ae_title} has port {receiver.port}: the daemon is running"
     return f"port {receiver.port} is free for {receiver.ae_title}"
+
+
+def _find_daemon(config: Config, layout: Layout) -> None:
+    """Raises `Permanent` where the port is in use, but not by a daemon of ours."""
+    receiver = config.receiver
+    if receiver.tls is not None:  # our own certificate is made for other names than localhost, so no C-ECHO to ourselves
+        if is_served(layout):
+            return
+        raise Permanent(Code.PORT_UNAVAILABLE, f"Port {receiver.port} is in use, but no daemon serves {layout.root}.")
+    ourselves = Peer("mkisod", receiver.host or "localhost", receiver.port, receiver.ae_title)
+    try:
+        send_echo(ourselves, receiver.ae_title, time.monotonic)
+    except MkisodError:
+        raise Permanent(
+            Code.PORT_UNAVAILABLE, f"Port {receiver.port} is in use, and what listens there does not answer as {receiver.ae_title}."
+        ) from None
+
+
+def _prove_return_path(config: Config, layout: Layout, name: str, accession: str, log: FilteringBoundLogger) -> str:
+    settings, ae_title = config.pacs[name], config.receiver.ae_title
+    peer = make_peer(name, settings)
+    move = _choose_instance(peer, ae_title, accession)
+    with _watch_port(config, layout, log) as read_contacts:
+        trial = try_move(peer, settings, ae_title, move, read_contacts=read_contacts, message_id=_MESSAGE_ID)
+    return judge(trial, peer, ae_title, config.receiver.port, move)
+
+
+def _choose_instance(peer: Peer, ae_title: str, accession: str) -> Move:
+    with Association(peer, ae_title, [FIND], response_timeout_s=peer.response_timeout_s) as association:
+        study = list_study(association, find_studies(association, accession, time.monotonic)[0], time.monotonic)
+    series = next(series for series in study.series if series.sop_instance_uids)
+    return Move(study.study_instance_uid, series.series_instance_uid, series.sop_instance_uids[:1])
+
+
+@contextmanager
+def _watch_port(config: Config, layout: Layout, log: FilteringBoundLogger) -> Iterator[ReadContacts]:
+    """Gives what tells who has come to our port: seen here where the port is free, else by the daemon that has it."""
+    contacts: list[Contact] = []
+    receiver = Receiver(make_receiver_settings(config), Sink(contacts.append), log=log, report_contact=contacts.append)
+    try:
+        receiver.bind()
+    except Permanent as error:
+        if error.code is not Code.PORT_UNAVAILABLE:
+            raise
+        with ask_for_word(layout) as read:
+            yield lambda: [decode_contact(line) for line in read()]
+        return
+    receiver.start()
+    try:
+        yield lambda: contacts
+    finally:
+        receiver.stop(0)

@@ -30,11 +30,12 @@ import socket
 from collections.abc import Callable
 from ssl import SSLContext, SSLEOFError, SSLError
 
-from attrs import frozen
+from attrs import evolve, frozen
 from structlog.typing import FilteringBoundLogger
 
 from mkisod import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from mkisod.pacs import pdu
+from mkisod.pacs.contact import Contact
 from mkisod.pacs.instance import Origin
 from mkisod.pacs.message import MessageReceiver
 from mkisod.pacs.negotiation import (
@@ -70,6 +71,7 @@ class Surroundings:
     establish: Callable[[Association], bool]  # False: there are too many
     conclude: Callable[[Association], None]
     interrupt_fd: int  # readable when those that were interrupted are to notice
+    report_contact: Callable[[Contact], None]  # once for each connection, when it is known what became of it
 
 
 class Association:
@@ -81,6 +83,7 @@ class Association:
         self._around = surroundings
         self._log = log
         self._messages: MessageReceiver | None = None  # from Sta6 on
+        self._contact = Contact(peer, refused="no association was asked for")
 
     def interrupt(self) -> None:
         """Our own side wants it to end, by an A-ABORT."""
@@ -117,6 +120,8 @@ class Association:
                     self._messages.abandon()
             finally:
                 self._around.conclude(self)
+                if self._contact.refused:
+                    self._around.report_contact(self._contact)
         if farewell:
             self._await_close(farewell)
 
@@ -130,6 +135,7 @@ class Association:
         except ConnectionEnded as ended:
             if isinstance(ended.__cause__, SSLError) and not isinstance(ended.__cause__, SSLEOFError):  # that is one who just left
                 self._log.warning("tls_handshake_failed", why=str(ended))
+                self._contact = evolve(self._contact, refused="the TLS handshake failed")
             return False
         return True
 
@@ -141,6 +147,7 @@ class Association:
         answer = self._negotiate(request)
         if isinstance(answer, Rejection):
             self._log.warning("association_rejected", why=answer.why)
+            self._contact = evolve(self._contact, refused=answer.why)
             return pdu.encode_associate_reject(answer.result, answer.source, answer.reason)
         self._messages = MessageReceiver(
             {result.context_id: result for result in answer.results if result.result == ACCEPTANCE},
@@ -163,6 +170,8 @@ class Association:
             )
         )
         self._log.info("association_accepted", implementation=request.implementation)
+        self._contact = evolve(self._contact, refused="")
+        self._around.report_contact(self._contact)
         return self._transfer(self._messages)
 
     def _associate(self) -> AssociateRequest | None:
@@ -176,6 +185,7 @@ class Association:
             request = pdu.decode_associate_request(self._wire.read(length))
         except InvalidPdu as error:
             raise AbortAssociation(pdu.SERVICE_USER, pdu.REASON_NOT_SPECIFIED, str(error)) from error
+        self._contact = evolve(self._contact, calling_ae_title=request.calling_ae_title, called_ae_title=request.called_ae_title)
         self._log = self._log.bind(calling_ae_title=request.calling_ae_title, called_ae_title=request.called_ae_title)
         return request
 

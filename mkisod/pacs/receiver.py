@@ -14,12 +14,14 @@ import select
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
 from mkisod.errors import Code, Permanent
 from mkisod.pacs.association import Association, Surroundings
+from mkisod.pacs.contact import Contact
 from mkisod.pacs.reception import Reception
 from mkisod.pacs.settings import ReceiverSettings, TlsSettings
 
@@ -36,12 +38,19 @@ class Receiver:
     """`bind`, `start`, `stop`, once each and in this order. `failed` is set if the thread that accepts connections dies."""
 
     def __init__(
-        self, settings: ReceiverSettings, reception: Reception, *, log: FilteringBoundLogger, listener: socket.socket | None = None
+        self,
+        settings: ReceiverSettings,
+        reception: Reception,
+        *,
+        log: FilteringBoundLogger,
+        listener: socket.socket | None = None,
+        report_contact: Callable[[Contact], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._reception = reception
         self._log = log
         self._listener = listener
+        self._report_contact = report_contact
         self._owns_listener = listener is None
         self._tls: ssl.SSLContext | None = None
         self._thread: threading.Thread | None = None
@@ -149,7 +158,16 @@ class Receiver:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._accepted += 1
         log = self._log.bind(association=self._accepted, peer=peer)
-        around = Surroundings(self._settings, self._reception, self._tls, _resolve, self._establish, self._conclude, self._interrupt_fd)
+        around = Surroundings(
+            self._settings,
+            self._reception,
+            self._tls,
+            _resolve,
+            self._establish,
+            self._conclude,
+            self._interrupt_fd,
+            self._report_contact,
+        )
         association = Association(sock, peer, around, log)
         with self._changed:
             if len(self._others) >= MAX_OTHER_CONNECTIONS:

@@ -6,6 +6,7 @@
     work/deferred/<job>/                    failed; to be tried again at its time
     work/held/<job>/                        failed; kept for the operator
     work/trash/                             on its way out; whatever is here may be removed
+    work/.witness-<instance>                who came to the port; only while a check asks
     outbox/<ticket>/status.json             what the client reads
     outbox/<ticket>/<job>/                  the result
 
@@ -69,6 +70,10 @@ class Layout:
     def waiting_places(self) -> tuple[Path, ...]:
         """Where jobs stand that nobody has in hand."""
         return (self.queued, self.deferred, self.held)
+
+    @property
+    def witness(self) -> Path:
+        return self.work / f".witness-{self.instance}"
 
     def list_active(self) -> list[Path]:
         """What every instance has in hand."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -29,6 +30,23 @@ def probe_spool(layout: Layout) -> str:
         raise Permanent(Code.SPOOL_UNUSABLE, f"{at.parent}: a file cannot be written or renamed here: {error.strerror}.") from error
     free_mib = os.statvfs(layout.root).f_bavail * os.statvfs(layout.root).f_frsize >> 20
     return f"{layout.root} is one file system and writable, {free_mib} MiB free"
+
+
+def is_served(layout: Layout) -> bool:
+    """Whether a daemon holds this instance. Raises `Permanent` where this user may not look."""
+    try:
+        fd = os.open(layout.active, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except PermissionError as error:
+        raise Permanent(Code.SPOOL_UNUSABLE, f"This user may not look into {layout.active}.", "Run the command as root.") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)  # and the lock with it
+    return False
 
 
 def _probe_parent(root: Path) -> str:

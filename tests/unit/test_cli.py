@@ -156,6 +156,7 @@ def test_check_says_of_each_thing_whether_it_is_right(config: Path, layout: Layo
         "spool": True,
         "receiver": True,
         "PACS A": False,
+        "return path from A": None,
     }
     assert findings["PACS A"]["advice"]
     assert [path.name for path in layout.root.rglob(".probe*")] == []
