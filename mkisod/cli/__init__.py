@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mkisod.cli import check, demo, find, operate, serve, status, submit, verify
+from mkisod.cli import check, demo, find, operate, queue, serve, status, submit, verify
 from mkisod.config.parsing import DEFAULT_PATH, ConfigurationInvalid
 from mkisod.errors import Code, MkisodError
 
@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     find_ = add("find", find.run, "Show what the PACS has for an accession number. Nothing is moved.", "mkisod find MR.180505.026")
     submit_ = add("submit", submit.run, "Drop a request for a disc.", "mkisod submit MR.180505.026 CT.180505.027 --wait")
     status_ = add("status", status.run, "Show the status of a request.", "mkisod status web-4711")
-    queue_ = add("queue", operate.run_queue, "Show the jobs in the spool.", "mkisod queue")
+    queue_ = add("queue", queue.run, "Show the jobs in the spool.", "mkisod queue --watch")
     release_ = add("release", operate.run_release, "Let held jobs go on, or those of a dead daemon.", "mkisod release web-4711")
     drop_ = add("drop", operate.run_drop, "Remove jobs; their statuses stay.", "mkisod drop web-4711")
     retry_ = add("retry", operate.run_retry, "Try deferred jobs again now.", "mkisod retry web-4711")
@@ -58,14 +58,14 @@ def make_parser() -> argparse.ArgumentParser:
     for command in (serve_, check_, find_, submit_, status_, queue_, release_, drop_, retry_, verify_):
         help_ = f"the configuration (default: {DEFAULT_PATH})"
         command.add_argument("--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=help_)
-    for command in (check_, find_, submit_, status_, queue_):
+    for command in (check_, find_, submit_, status_, queue_, release_, drop_, retry_):
         command.add_argument("--json", action="store_true", help="print JSON")
     check.add_arguments(check_)
     find_.add_argument("accession", metavar="ACCESSION")
     find_.add_argument("--pacs", metavar="NAME", help="a PACS of the configuration (default: the first)")
     submit.add_arguments(submit_)
     status_.add_argument("ticket", metavar="TICKET")
-    operate.add_queue_arguments(queue_)
+    queue.add_arguments(queue_)
     operate.add_release_arguments(release_)
     operate.add_drop_arguments(drop_)
     operate.add_retry_arguments(retry_)

@@ -7,8 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mkisod.cli.terminal import describe_status, follow, say
+from mkisod.cli.follow import follow
+from mkisod.cli.terminal import describe_status, say, show
 from mkisod.config.parsing import DEFAULT_PATH, read_config
+from mkisod.daemon import utc_now
 from mkisod.demo.pacs import DemoPacs
 from mkisod.demo.phantom import write_phantom
 from mkisod.demo.show import choose_accessions, list_tree, set_stage
@@ -57,12 +59,11 @@ def _play(arguments: argparse.Namespace, temporary: Path) -> int:
             layout = Layout(stage.spool, "main")
             say(f"The daemon is ready. A request for {' and '.join(accessions)} is dropped into {layout.inbox}.")
             write_drop(layout, Disk(), _TICKET, "\n".join([*accessions, "@end"]) + "\n")
-            status = follow(lambda: read_ticket_status(layout, _TICKET), lambda: stage.is_over)
+            status = follow(lambda: read_ticket_status(layout, _TICKET), lambda: stage.is_over, utc_now)
             if arguments.json:
                 print(encode_status(status).decode(), end="")
             else:
-                print(describe_status(status, str(layout.ticket(_TICKET))))
-                print("\n".join(list_tree(layout.ticket(_TICKET))))
+                show([*describe_status(status, str(layout.ticket(_TICKET)), utc_now()), *list_tree(layout.ticket(_TICKET))])
             if arguments.keep is not None:
                 shutil.copytree(layout.outbox, arguments.keep)
                 say(f"The outbox is left in {arguments.keep}.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mkisod.cli.terminal import describe_status
+from mkisod.cli.terminal import describe_status, show
 from mkisod.config.parsing import read_config
+from mkisod.daemon import utc_now
 from mkisod.errors import Code, Permanent
 from mkisod.job.request import is_ticket
 from mkisod.job.status import encode_status
@@ -26,5 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"There is no status for the ticket {arguments.ticket}.",
             "Check the ticket; if it was dropped just now, see that the daemon runs.",
         )
-    print(encode_status(status).decode(), end="") if arguments.json else print(describe_status(status, str(layout.ticket(status.ticket))))
+    if arguments.json:
+        print(encode_status(status).decode(), end="")
+    else:
+        show(describe_status(status, str(layout.ticket(status.ticket)), utc_now()))
     return 0

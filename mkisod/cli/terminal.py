@@ -1,18 +1,22 @@
-"""How things look on a terminal: a status in words, and a progress bar while it moves. Plain lines where nobody watches."""
+"""How a status looks to a person: at a glance in words, and as one line that says what is going on just now.
+
+Colour only where somebody looks: rich leaves it out where the output is no terminal, or where NO_COLOR is set. What is printed has no
+escape sequences of its own: texts that came from elsewhere are printed as they are, never as markup.
+"""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
+from datetime import datetime
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
-from mkisod.errors import Code, Transient
-from mkisod.job.status import State, Status
+from mkisod.job.status import AccessionStatus, Forwarding, State, Status, StudyStatus
 
-_LOOK_INTERVAL_S = 0.2
+_STYLES = {State.DONE: "green", State.PARTIAL: "yellow", State.FAILED: "red", State.CANCELLED: "red", State.DEFERRED: "yellow"}
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 def say(message: str) -> None:
@@ -20,82 +24,76 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def describe_status(status: Status, directory: str) -> str:
+def show(lines: Iterable[Text | str]) -> None:
+    """On standard output, a line each, never wrapped: what is long is meant to be copied whole."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    for line in lines:
+        console.print(line)
+
+
+def style_state(state: State) -> Text:
+    return Text(state, style=_STYLES.get(state, "cyan"))
+
+
+def describe_age(later: datetime, earlier: datetime) -> str:
+    """A span of time in its largest unit."""
+    seconds = max(0, int((later - earlier).total_seconds()))
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def describe_bytes(size_bytes: float) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.1f} MiB"
+
+
+def describe_status(status: Status, directory: str, now: datetime) -> list[Text | str]:
     """A status at a glance; `directory` is where the ticket's files are."""
-    lines = [f"{status.ticket}: {describe_state(status)}"]
+    lines: list[Text | str] = [Text.assemble(f"{status.ticket}: ", style_state(status.state), describe_state(status, now))]
     for accession in status.accessions:
-        for study in accession.studies:
-            count = f"{study.instances_received} of {study.instances_expected} instances"
-            missing = f", {len(study.missing)} missing" if study.missing else ""
-            lines.append(f"  {accession.accession}: {', '.join(study.modalities)}, {count}{missing}")
-        if accession.error:
-            lines.append(f"  {accession.accession}: {accession.error.message}")
+        lines += _describe_accession(accession)
     if status.result:
         for volume in status.result.volumes:
             names = [name for name in (volume.directory, volume.image, volume.archive) if name]
             lines += [f"  {directory}/{status.result.path}/{name}" for name in names]
-        lines += [f"  note: {text}" for text in (*status.result.substitutions, *status.result.warnings)]
+    lines += [f"  {_describe_forwarding(forwarding)}" for forwarding in status.forward]
+    if status.result:
+        texts = (*status.result.conversions, *status.result.substitutions, *status.result.warnings)
+        lines += [f"  note: {text}" for text in texts]
     if status.error:
-        lines += [f"  {status.error.message} [{status.error.code}]", f"  {status.error.advice}"]
-    return "\n".join(lines)
+        lines += [Text(f"  {status.error.message} [{status.error.code}]", style="red"), f"  {status.error.advice}"]
+    return lines
 
 
-def describe_state(status: Status) -> str:
-    progress = status.progress
+def _describe_accession(accession: AccessionStatus) -> list[Text | str]:
+    lines: list[Text | str] = [f"  {accession.accession}: {_describe_study(study)}" for study in accession.studies]
+    if accession.error:
+        lines.append(Text(f"  {accession.accession}: {accession.error.message}", style="red"))
+    return lines
+
+
+def _describe_study(study: StudyStatus) -> str:
+    missing = f", {len(study.missing)} missing" if study.missing else ""
+    return f"{', '.join(study.modalities)}, {study.instances_received} of {study.instances_expected} instances{missing}"
+
+
+def _describe_forwarding(forwarding: Forwarding) -> str:
+    failed = f", {len(forwarding.failed)} failed" if forwarding.failed else ""
+    return f"to {forwarding.destination}: {forwarding.sent} sent{failed}"
+
+
+def describe_state(status: Status, now: datetime) -> str:
+    """What stands behind the state's name: how far it is, or what it waits for. Empty, or begins with a comma."""
+    progress, state = status.progress, status.state
+    if state is State.DEFERRED and status.retry_at is not None:
+        why = f" after {status.error.code}" if status.error else ""
+        return f"{why}, again in {describe_age(status.retry_at, now)}"
+    if state is State.FORWARDING:
+        return "".join(f", {forwarding.sent} to {forwarding.destination}" for forwarding in status.forward)
     if status.finished or not progress.instances_expected:
-        return str(status.state)
-    if status.state is State.ASSEMBLING and progress.percent_assembled is not None:
-        return f"{status.state}, {progress.percent_assembled} % of the disc"
+        return ""
+    if state is State.ASSEMBLING and progress.percent_assembled is not None:
+        return f", {progress.percent_assembled} % of the disc"
     left = f", about {progress.eta_s} s left" if progress.eta_s else ""
-    return f"{status.state}, {progress.instances_received} of {progress.instances_expected} instances{left}"
-
-
-def follow(read: Callable[[], Status | None], is_given_up: Callable[[], bool]) -> Status:
-    """Show a request's progress until it is finished. Raises `Transient` where `is_given_up`."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return _follow_plainly(read, is_given_up)
-    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TextColumn("instances  {task.fields[rate]}"))
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("waiting", total=None, rate="")
-
-        def show(status: Status) -> None:
-            progress = status.progress
-            if status.state is State.ASSEMBLING and progress.percent_assembled is not None:
-                bar.update(task, description=str(status.state), rate=f"{progress.percent_assembled} % of the disc")
-                return
-            mib = f"{progress.bytes_received / 2**20:.1f} MiB" + (f", {progress.eta_s} s left" if progress.eta_s else "")
-            bar.update(
-                task,
-                description=str(status.state),
-                total=progress.instances_expected or None,
-                completed=progress.instances_received,
-                rate=mib if progress.bytes_received else "",
-            )
-
-        return _look_until_finished(read, show, is_given_up)
-
-
-def _follow_plainly(read: Callable[[], Status | None], is_given_up: Callable[[], bool]) -> Status:
-    last = ""
-
-    def show(status: Status) -> None:
-        nonlocal last
-        if (line := describe_state(status)) != last:
-            last = line
-            say(line)
-
-    return _look_until_finished(read, show, is_given_up)
-
-
-def _look_until_finished(read: Callable[[], Status | None], show: Callable[[Status], None], is_given_up: Callable[[], bool]) -> Status:
-    while True:
-        status = read()
-        if status is not None:
-            show(status)
-            # `failed` can become `queued` again by an operator, but not by itself.
-            if status.state in (State.DONE, State.PARTIAL, State.FAILED, State.CANCELLED):
-                return status
-        if is_given_up():
-            raise Transient(Code.INTERNAL, "The daemon ended before the request did.")
-        time.sleep(_LOOK_INTERVAL_S)
+    return f", {progress.instances_received} of {progress.instances_expected} instances{left}"
