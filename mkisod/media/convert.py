@@ -63,6 +63,11 @@ def find_convertible() -> frozenset[str]:
     return frozenset({_DEFLATED, *(str(syntax) for syntax, command in _COMMANDS.items() if shutil.which(command[0]))})
 
 
+def find_missing_converters() -> tuple[str, ...]:
+    """The programs that are not installed. Objects that need one of them stay as they were received."""
+    return tuple(sorted({command[0] for command in _COMMANDS.values() if not shutil.which(command[0])}))
+
+
 def convert_instances(
     instances: Sequence[Instance], folder: Path, at_once: int, report: Callable[[], None]
 ) -> list[tuple[Path, Conversion]]:
@@ -83,20 +88,58 @@ def convert_instances(
     return converted
 
 
+def convert_object(source: Path, from_transfer_syntax_uid: str, to_transfer_syntax_uid: str, target: Path) -> None:
+    """One object to Explicit or Implicit VR Little Endian, at `target`. What came out of a lossy compression says so.
+
+    Raises `ConversionFailed` where there is no converter or it did not work out, and OSError.
+    """
+    is_explicit = from_transfer_syntax_uid == uid.ExplicitVRLittleEndian
+    if to_transfer_syntax_uid == uid.ExplicitVRLittleEndian:
+        _make_explicit(source, from_transfer_syntax_uid, target)
+    elif is_explicit:
+        _make_implicit(source, target)
+    else:
+        explicit = target.with_suffix(".explicit")
+        try:
+            _make_explicit(source, from_transfer_syntax_uid, explicit)
+            _make_implicit(explicit, target)
+        finally:
+            explicit.unlink(missing_ok=True)
+
+
 def _convert(instance: Instance, target: Path) -> tuple[Path, Conversion]:
+    was_lossy = _make_explicit(instance.path, instance.transfer_syntax_uid, target, instance.sop_instance_uid)
+    return target, Conversion(instance.sop_instance_uid, instance.transfer_syntax_uid, str(uid.ExplicitVRLittleEndian), was_lossy)
+
+
+def _make_explicit(source: Path, from_transfer_syntax_uid: str, target: Path, sop_instance_uid: str = "") -> bool:
+    """Whether it had been compressed with loss."""
     try:
-        if instance.transfer_syntax_uid == _DEFLATED:
-            _inflate(instance.path, target)
-            was_lossy = dcmread(target, stop_before_pixels=True).get("LossyImageCompression") == "01"
+        if from_transfer_syntax_uid not in find_convertible():
+            raise ConversionFailed(f"there is no converter from {from_transfer_syntax_uid}")
+        if from_transfer_syntax_uid == _DEFLATED:
+            _inflate(source, target)
+            was_lossy = bool(dcmread(target, stop_before_pixels=True).get("LossyImageCompression") == "01")
         else:
-            _run([*_COMMANDS[instance.transfer_syntax_uid], str(instance.path), str(target)])
-            was_lossy = _compare(instance.path, target)
+            _run([*_COMMANDS[from_transfer_syntax_uid], str(source), str(target)])
+            was_lossy = _compare(source, target)
         if was_lossy:
             _mark_lossy(target)
     except (ConversionFailed, zlib.error) as failure:
         _blame_full_disk(target.parent)
-        raise ConversionFailed(f"SOP instance {instance.sop_instance_uid} could not be converted: {failure}") from failure
-    return target, Conversion(instance.sop_instance_uid, instance.transfer_syntax_uid, str(uid.ExplicitVRLittleEndian), was_lossy)
+        named = f"SOP instance {sop_instance_uid}" if sop_instance_uid else "it"
+        raise ConversionFailed(f"{named} could not be converted: {failure}") from failure
+    return was_lossy
+
+
+def _make_implicit(source: Path, target: Path) -> None:
+    """The comparison is of what says the same in Implicit and in Explicit VR, whichever was made of which."""
+    try:
+        _run(["dcmconv", "+ti", str(source), str(target)])
+        _compare(target, source)
+    except ConversionFailed as failure:
+        _blame_full_disk(target.parent)
+        raise ConversionFailed(f"it could not be converted: {failure}") from failure
 
 
 def _blame_full_disk(folder: Path) -> None:
@@ -109,7 +152,7 @@ def _blame_full_disk(folder: Path) -> None:
 def _compare(source: Path, target: Path) -> bool:
     try:
         return compare_conversion(source, target)
-    except FileNotFoundError as error:
+    except FileNotFoundError as error:  # as source or as target
         raise ConversionFailed("the converter wrote nothing") from error
     except OSError:
         raise

@@ -6,7 +6,8 @@ What is wrong with the directory itself is collected as sentences, not raised: a
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 import attrs
@@ -26,29 +27,35 @@ _LOWER_RECORD = 0x00041420
 _RECORD_TYPE = 0x00041430
 _FILE_ID = 0x00041500
 _IN_USE = 0xFFFF
+_LINKS = frozenset((_NEXT_RECORD, _IN_USE_FLAG, _LOWER_RECORD, _RECORD_TYPE))
 _SEQUENCE_HEAD_BYTES = 12
 
 
 @attrs.define
 class ReadRecord:
-    """A directory record as it was read. `lower` holds the records of the directory entity below it."""
+    """A directory record as it was read. `lower` holds the records of the directory entity below it.
+
+    Its values are decoded each time they are asked for: a disc has tens of thousands of records, and their encoded form is small.
+    """
 
     offset: int
-    values: Mapping[int, bytes]
-    lower: list[ReadRecord] = attrs.field(factory=list)
+    encoded: bytes  # the item
+    record_type: str
+    is_in_use: bool
+    next_offset: int
+    lower_offset: int
+    lower: Sequence[ReadRecord] = ()
 
-    @property
-    def record_type(self) -> str:
-        return _find_text(self.values, _RECORD_TYPE)
+    def read_values(self) -> Mapping[int, bytes]:
+        """Every element of it, as encoded."""
+        (_, _, values) = next(read_items(self.encoded, EXPLICIT_LITTLE_ENDIAN))
+        return values
 
-    @property
-    def file_id(self) -> tuple[str, ...]:
-        file_id = _find_text(self.values, _FILE_ID)
-        return tuple(component.strip(" ") for component in file_id.split("\\")) if file_id else ()
 
-    def find_value(self, tag: int) -> bytes:
-        """The value of a text element without padding; b"" where it is absent."""
-        return self.values.get(tag, b"").strip(b" \0")
+def split_file_id(values: Mapping[int, bytes]) -> tuple[str, ...]:
+    """The components of the Referenced File ID; none where no file is referenced."""
+    file_id = _find_text(values, _FILE_ID)
+    return tuple(component.strip(" ") for component in file_id.split("\\")) if file_id else ()
 
 
 @attrs.frozen
@@ -72,7 +79,9 @@ def read_directory(file: BinaryIO, size_bytes: int) -> Directory:
         head = read_elements(file, size_bytes, EXPLICIT_LITTLE_ENDIAN, EVERYTHING, stop_at=_RECORDS)
         base = file.tell() + _SEQUENCE_HEAD_BYTES
         items = read_elements(file, size_bytes, EXPLICIT_LITTLE_ENDIAN, (_RECORDS,)).get(_RECORDS, b"")
-        records = {base + at: ReadRecord(base + at, values) for at, _, values in read_items(items, EXPLICIT_LITTLE_ENDIAN)}
+        records = {
+            base + at: _make_record(base + at, encoded, links) for at, encoded, links in read_items(items, EXPLICIT_LITTLE_ENDIAN, _LINKS)
+        }
     except StructureDefect as defect:
         return Directory("", (), (f"it is damaged: {defect}",))
     defects = _check_head(meta, head)
@@ -82,9 +91,20 @@ def read_directory(file: BinaryIO, size_bytes: int) -> Directory:
     if last != (roots[-1].offset if roots else 0):
         defects.append(f"the offset of the last record at the root is {last}, but that record is at {roots[-1].offset if roots else 0}")
     for offset, record in records.items():
-        if offset not in reached and _find_number(record.values, _IN_USE_FLAG) == _IN_USE:
+        if offset not in reached and record.is_in_use:
             defects.append(f"the {record.record_type} record at {offset} cannot be reached from the first record")
     return Directory(_find_text(head, _FILE_SET_ID), tuple(roots), tuple(defects))
+
+
+def _make_record(offset: int, encoded: bytes, links: Mapping[int, bytes]) -> ReadRecord:
+    return ReadRecord(
+        offset,
+        encoded,
+        record_type=sys.intern(_find_text(links, _RECORD_TYPE)),
+        is_in_use=_find_number(links, _IN_USE_FLAG) == _IN_USE,
+        next_offset=_find_number(links, _NEXT_RECORD),
+        lower_offset=_find_number(links, _LOWER_RECORD),
+    )
 
 
 def _check_head(meta: Mapping[int, bytes], head: Mapping[int, bytes]) -> list[str]:
@@ -112,12 +132,11 @@ def _follow(records: Mapping[int, ReadRecord], start: int, reached: set[int], de
             break
         reached.add(offset)
         name = f"the {record.record_type} record at {offset}"
-        if _find_number(record.values, _IN_USE_FLAG) == _IN_USE:
+        if record.is_in_use:
             entity.append(record)
-        lower = _find_number(record.values, _LOWER_RECORD)
-        record.lower.extend(_follow(records, lower, reached, defects, f"the lower-level link of {name}"))
+        record.lower = _follow(records, record.lower_offset, reached, defects, f"the lower-level link of {name}") or ()
         origin = f"the next-record link of {name}"
-        offset = _find_number(record.values, _NEXT_RECORD)
+        offset = record.next_offset
     return entity
 
 

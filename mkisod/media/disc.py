@@ -11,12 +11,12 @@ from __future__ import annotations
 import errno
 import filecmp
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mkisod.errors import Code, Permanent, Transient
 from mkisod.job.status import Volume
@@ -28,7 +28,7 @@ from mkisod.media.hierarchy import build_hierarchy
 from mkisod.media.index import ObjectIndex
 from mkisod.media.profile import AS_RECEIVED, AUTO
 from mkisod.media.records import Substitution
-from mkisod.media.sums import write_sums
+from mkisod.media.sums import Digests, write_sums
 from mkisod.media.volumes import cut_volumes, find_capacity, make_volume_uid, name_volume
 
 # Where converted objects lie until they are linked; no File-set ID has a dot.
@@ -50,6 +50,7 @@ class DiscOrder:
     contact: str = ""
     disclaimer: str = ""
     missing: tuple[str, ...] = ()  # SOP Instance UIDs that never came
+    missing_unnamed: int | None = 0  # how many more never came whose UIDs nobody knows; None: not even that is known
     allow_several_patients: bool = False
     profile: str = AS_RECEIVED  # a name of profile.py, or AUTO
     extras: Path | None = None  # a folder that is copied onto every volume
@@ -87,7 +88,7 @@ def build_disc(
     if not instances:
         raise Permanent(Code.NOTHING_SELECTED, "There is no object to make a disc of.")
     contents = sort_out(instances, allow_several_patients=order.allow_several_patients, have_same_content=_have_same_content)
-    with _naming_a_full_disk():
+    with _naming_a_full_disk(), Digests() as digests:
         fitting = fit_profile(contents, order.medium, order.profile, directory / _CONVERTED, lambda: report_progress(0, 1))
         volumes = cut_volumes(fitting.contents, order.medium, measure_extras(order.extras))
         names = tuple(name_volume(order.file_set_id, number, len(volumes)) for number in range(1, len(volumes) + 1))
@@ -109,16 +110,24 @@ def build_disc(
                 disclaimer=order.disclaimer,
                 creator=order.creator,
                 missing=order.missing,
+                missing_unnamed=order.missing_unnamed,
                 volume_names=names,
                 profile=fitting.profile,
                 conversions=fitting.conversions,
             )
-            made.append(make_file_set(file_set, hierarchy, directory, progress.of_volume(number)))
+            made.append(make_file_set(file_set, hierarchy, directory, digests, progress.of_volume(number)))
             substitutions += hierarchy.substitutions
             warnings += hierarchy.warnings
         shutil.rmtree(directory / _CONVERTED, ignore_errors=True)
-        write_sums(directory, {directory / volume.image: volume.sha256 for volume in made if volume.image and volume.sha256})
-    return Disc(tuple(made), tuple(substitutions), tuple(dict.fromkeys(warnings)), fitting.conversions)
+        sums = digests.finish()
+        write_sums(directory, sums)
+    finished = tuple(_add_digest(volume, directory, sums) for volume in made)
+    return Disc(finished, tuple(substitutions), tuple(dict.fromkeys(warnings)), fitting.conversions)
+
+
+def _add_digest(volume: Volume, directory: Path, sums: Mapping[Path, str]) -> Volume:
+    packed = volume.image or volume.archive
+    return evolve(volume, sha256=sums[directory / packed]) if packed else volume
 
 
 @contextmanager

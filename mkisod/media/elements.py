@@ -1,8 +1,8 @@
 """Reads the elements of a data set by their lengths: the values that are wanted, and for the rest only that they end where they say.
 
 A header needs a few dozen of an object's elements, and every instance of a disc is read at least twice, so this is written for speed:
-what is not wanted costs a seek, however large it is. Knows the encodings of PS3.5 7.1 to 7.5 and A.4; interprets no value. What does
-not fit together raises `StructureDefect`, so an object that was cut short is noticed here.
+what is not wanted is passed over, however large it is, and what lies together is read at once. Knows the encodings of PS3.5 7.1 to 7.5
+and A.4; interprets no value. What does not fit together raises `StructureDefect`, so an object that was cut short is noticed here.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _PIXEL_DATA = 0x7FE00010
 _DEEPEST_NESTING = 64
 # Nothing that is asked for comes near this; a larger value is passed over, unread.
 _LARGEST_VALUE_BYTES = 64 << 20
+_SHORTEST_HEAD_BYTES, _LONGEST_HEAD_BYTES = 8, 12  # of an element: its tag, its VR and its length (PS3.5 7.1.2, 7.1.3)
+_WINDOW_BYTES = 8192
 
 
 class StructureDefect(ValueError):
@@ -51,57 +53,63 @@ def read_elements(
     if _depth > _DEEPEST_NESTING:
         raise StructureDefect(f"sequences are nested more than {_DEEPEST_NESTING} deep")
     order = "<" if encoding.is_little_endian else ">"
-    unpack_explicit, unpack_implicit = struct.Struct(order + "HH2sH").unpack, struct.Struct(order + "HHI").unpack
-    unpack_length = struct.Struct(order + "I").unpack
-    read, seek, tell = file.read, file.seek, file.tell
+    unpack_explicit, unpack_implicit = struct.Struct(order + "HH2sH").unpack_from, struct.Struct(order + "HHI").unpack_from
+    unpack_length = struct.Struct(order + "I").unpack_from
+    read, seek, is_implicit_vr = file.read, file.seek, encoding.is_implicit_vr
     values: dict[int, bytes] = {}
-    at = tell()
+    at = file.tell()
+    window, start = b"", at  # what has been read of the file, and from where: hundreds of elements lie in one
     while end is None or at < end:
-        head = read(8)
-        if len(head) < 8:
-            raise StructureDefect("it ends in the middle of an element")
-        vr = b""
-        if encoding.is_implicit_vr:
-            group, element, length = unpack_implicit(head)
+        offset = at - start
+        if offset + _LONGEST_HEAD_BYTES > len(window):
+            seek(at)
+            window, start, offset = read(_WINDOW_BYTES), at, 0
+            if len(window) < _SHORTEST_HEAD_BYTES:
+                raise StructureDefect("it ends in the middle of an element")
+        vr, value_at = b"", at + 8
+        if is_implicit_vr:
+            group, element, length = unpack_implicit(window, offset)
         else:
-            group, element, vr, length = unpack_explicit(head)
+            group, element, vr, length = unpack_explicit(window, offset)
             if group == 0xFFFE:
-                group, element, length = unpack_implicit(head)
+                group, element, length = unpack_implicit(window, offset)
             elif vr in LONG_VRS:
-                long_length = read(4)
-                if len(long_length) < 4:
+                if len(window) < offset + _LONGEST_HEAD_BYTES:
                     raise StructureDefect("it ends in the middle of an element")
-                (length,) = unpack_length(long_length)
+                (length,) = unpack_length(window, offset + 8)
+                value_at = at + 12
         tag = group << 16 | element
         if stop_at is not None and tag >= stop_at:
-            seek(at)
-            return values
+            break
         if group == 0xFFFE:
             if tag == _ITEM_END and end is None:
-                return values
+                at = value_at
+                break
             raise StructureDefect(f"an item tag stands where an element is expected, at byte {at}")
         if length == UNDEFINED_LENGTH:
-            start = tell()
+            seek(value_at)
             if tag == _PIXEL_DATA:
                 _skip_fragments(file, order)
             else:
                 # UN of undefined length holds items in Implicit VR Little Endian (PS3.5 6.2.2).
                 _skip_items(file, Encoding(is_implicit_vr=True) if vr == b"UN" else encoding, _depth + 1)
-            at = tell()
-            if tag in wanted and at - start <= _LARGEST_VALUE_BYTES:
-                seek(start)
-                values[tag] = read(at - start - 8)
-                seek(at)
+            at = file.tell()
+            if tag in wanted and at - value_at <= _LARGEST_VALUE_BYTES:
+                seek(value_at)
+                values[tag] = read(at - value_at - 8)
             continue
-        at = tell() + length
+        at = value_at + length
         if end is not None and at > end:
             raise StructureDefect(f"it ends {at - end} bytes before the end of ({group:04X},{element:04X})")
         if tag in wanted and length <= _LARGEST_VALUE_BYTES:
-            values[tag] = read(length)
-            if len(values[tag]) != length:
-                raise StructureDefect("it ends in the middle of an element")
-        else:
-            seek(at)
+            value = window[value_at - start : at - start]
+            if len(value) != length:
+                seek(value_at)
+                value = read(length)
+                if len(value) != length:
+                    raise StructureDefect("it ends in the middle of an element")
+            values[tag] = value
+    seek(at)
     return values
 
 

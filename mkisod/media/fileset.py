@@ -22,7 +22,7 @@ from mkisod.media.dicomdir import encode_dicomdir
 from mkisod.media.hierarchy import Hierarchy
 from mkisod.media.iso import SECTOR_BYTES, is_iso_name, write_image
 from mkisod.media.pages import PageFacts, render_index, render_readme
-from mkisod.media.sums import compute_digest
+from mkisod.media.sums import Digests
 from mkisod.media.verify import Fault, compare_trees, verify_path
 
 # Names that the tree has itself, or that a reader would start by itself (PS3.15, and the advice against it in IHE PDI).
@@ -44,26 +44,36 @@ class FileSetOrder:
     disclaimer: str
     creator: str
     missing: tuple[str, ...]
+    missing_unnamed: int | None
     volume_names: tuple[str, ...]
     profile: str | None
     conversions: tuple[Conversion, ...]
 
 
-def make_file_set(order: FileSetOrder, hierarchy: Hierarchy, directory: Path, report_progress: Callable[[int, int], None]) -> Volume:
-    """Makes one volume in `directory`. Raises `Permanent(INTERNAL)` where it does not stand its own check, OSError."""
+def make_file_set(
+    order: FileSetOrder, hierarchy: Hierarchy, directory: Path, digests: Digests, report_progress: Callable[[int, int], None]
+) -> Volume:
+    """Makes one volume in `directory`. Its files are given to `digests`, and its `sha256` is left out until that has finished.
+
+    Raises `Permanent(INTERNAL)` where it does not stand its own check, OSError.
+    """
     tree = directory / order.file_set_id
     files = _make_tree(order, hierarchy, tree)
+    if "dir" in order.output:
+        digests.add(path for _, path in files)
     _refuse_faults(verify_path(tree))
     image = archive = None
     if "iso" in order.output:
         image = directory / f"{order.file_set_id}.ISO"
         write_image(image, order.file_set_id, files, order.created, _report_part(report_progress, 0, "zip" in order.output))
+        digests.add([image])
         _refuse_faults(compare_trees(image, tree))
         if order.capacity_bytes is not None and image.stat().st_size > order.capacity_bytes:
             raise Permanent(Code.INTERNAL, f"The image has {image.stat().st_size} bytes; the medium takes {order.capacity_bytes}.")
     if "zip" in order.output:
         archive = directory / f"{order.file_set_id}.ZIP"
         write_archive(archive, files, order.created, _report_part(report_progress, 1, "iso" in order.output))
+        digests.add([archive])
         _refuse_faults(compare_trees(archive, tree))
     if "dir" not in order.output:
         shutil.rmtree(tree)
@@ -73,7 +83,7 @@ def make_file_set(order: FileSetOrder, hierarchy: Hierarchy, directory: Path, re
         directory=tree.name if "dir" in order.output else None,
         image=image.name if image else None,
         archive=archive.name if archive else None,
-        sha256=compute_digest(packed) if packed else None,
+        sha256=None,
         size_bytes=packed.stat().st_size if packed else None,
         instances=len(hierarchy.files),
         profile=order.profile,
@@ -99,6 +109,7 @@ def _make_tree(order: FileSetOrder, hierarchy: Hierarchy, tree: Path) -> list[tu
         disclaimer=order.disclaimer,
         creator=order.creator,
         missing=order.missing,
+        missing_unnamed=order.missing_unnamed,
         volume_names=order.volume_names,
         extras=tuple(sorted(path.name for path in order.extras.iterdir())) if order.extras else (),
         hierarchy=hierarchy,

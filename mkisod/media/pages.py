@@ -54,6 +54,7 @@ class PageFacts:
     hierarchy: Hierarchy
     profile: str | None
     conversions: tuple[Conversion, ...]
+    missing_unnamed: int | None = 0  # as in disc.py
 
 
 def render_readme(facts: PageFacts) -> bytes:
@@ -160,10 +161,8 @@ def _describe_volume(facts: PageFacts) -> list[tuple[str, str]]:
 
 def _list_notes(facts: PageFacts) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What the reader has to know, each with the SOP Instance UIDs that it names."""
-    if facts.missing:
-        more = f"; the first {_MOST_MISSING} are named here" if len(facts.missing) > _MOST_MISSING else ""
-        note = f"This disc is not complete. {len(facts.missing)} {_objects(len(facts.missing))} could not be retrieved{more}:"
-        yield note, facts.missing[:_MOST_MISSING]
+    if facts.missing or facts.missing_unnamed != 0:
+        yield _describe_missing(facts.missing, facts.missing_unnamed), facts.missing[:_MOST_MISSING]
     if facts.conversions:
         lossy = sum(conversion.was_lossy for conversion in facts.conversions)
         more = f" Of these, {lossy} had been compressed with loss before, and say so." if lossy else ""
@@ -174,6 +173,18 @@ def _list_notes(facts: PageFacts) -> Iterator[tuple[str, tuple[str, ...]]]:
         count = len(facts.hierarchy.substitutions)
         were = "value that the objects lack was" if count == 1 else "values that the objects lack were"
         yield f"{count} {were} supplied in the DICOMDIR. The objects themselves were not changed for that.", ()
+
+
+def _describe_missing(missing: tuple[str, ...], unnamed: int | None) -> str:
+    """`unnamed`: how many more are missing that the archive did not name; None: nobody knows."""
+    if unnamed is None and not missing:
+        return "It is not known whether this disc is complete: the archive did not say how many objects there are."
+    count = len(missing) + (unnamed or 0)
+    named = min(len(missing), _MOST_MISSING)
+    which = "" if named == count else f"; {'the first ' if named == _MOST_MISSING else ''}{named} of them are named here"
+    least = "At least " if unnamed is None else ""
+    end = f"{which}:" if named else "."
+    return f"This disc is not complete. {least}{count} {_objects(count)} could not be retrieved{end}"
 
 
 def _list_people(hierarchy: Hierarchy) -> list[DirectoryRecord]:

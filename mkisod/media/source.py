@@ -56,7 +56,7 @@ def _measure_files(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
 
 
 class ImageSource:
-    def __init__(self, image: BinaryIO) -> None:
+    def __init__(self, image: io.BufferedReader) -> None:
         self._image = image
         self.size_bytes = image.seek(0, io.SEEK_END)  # of a drive too
         self.volume: ImageVolume = read_volume(image)
@@ -70,7 +70,7 @@ class ImageSource:
 class _ExtentReader(io.RawIOBase):
     """The bytes of one file of an image."""
 
-    def __init__(self, image: BinaryIO, file: ImageFile) -> None:
+    def __init__(self, image: io.BufferedReader, file: ImageFile) -> None:
         self._image, self._file, self._at = image, file, 0
 
     def readable(self) -> bool:
@@ -91,10 +91,9 @@ class _ExtentReader(io.RawIOBase):
         for offset, size in self._file.extents:
             if start < size:
                 self._image.seek(offset + start)
-                data = self._image.read(min(len(buffer), size - start))
-                buffer[: len(data)] = data
-                self._at += len(data)
-                return len(data)
+                count = self._image.readinto(memoryview(buffer)[: size - start])
+                self._at += count
+                return count
             start -= size
         return 0
 

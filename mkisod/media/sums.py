@@ -1,11 +1,19 @@
-"""SHA256SUMS: the digests of all files of a result, in the form of sha256sum(1)."""
+"""SHA256SUMS: the digests of all files of a result, in the form of sha256sum(1).
+
+They are computed in a thread of their own while the disc goes on being made and checked: hashing holds no lock of the interpreter, so on
+a machine with two processors it costs no time of its own.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Self
 
 SUMS_NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
@@ -16,12 +24,49 @@ def compute_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_sums(directory: Path, known: dict[Path, str]) -> None:
-    """Over every file below `directory`; `known` holds digests that need not be computed again."""
-    lines = [
-        f"{known.get(path) or compute_digest(path)}  {path.relative_to(directory).as_posix()}\n"
-        for path in sorted(path for path in directory.rglob("*") if path.is_file())
-    ]
+class Digests:
+    """Digests of files that are finished, as a context manager; when the context is left early, what is still to do is dropped."""
+
+    def __init__(self) -> None:
+        self._paths: SimpleQueue[Path | None] = SimpleQueue()
+        self._digests: dict[Path, str] = {}
+        self._error: Exception | None = None
+        self._given_up = False
+        self._thread = threading.Thread(target=self._run, name="digests", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._given_up = True
+        self._paths.put(None)
+        self._thread.join()
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Files that nobody changes or removes any more before `finish` returns."""
+        for path in paths:
+            self._paths.put(path)
+
+    def finish(self) -> Mapping[Path, str]:
+        """The digest of every file that was added. Raises OSError where one could not be read."""
+        self._paths.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._digests
+
+    def _run(self) -> None:
+        try:
+            while (path := self._paths.get()) is not None and not self._given_up:
+                self._digests[path] = compute_digest(path)
+        except Exception as error:  # noqa: BLE001 - raised again by `finish`
+            self._error = error
+
+
+def write_sums(directory: Path, digests: Mapping[Path, str]) -> None:
+    """Writes SHA256SUMS into `directory`, above all the files."""
+    lines = [f"{digests[path]}  {path.relative_to(directory).as_posix()}\n" for path in sorted(digests)]
     (directory / SUMS_NAME).write_text("".join(lines), encoding="ascii")
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from attrs import frozen
 
 from mkisod.errors import Permanent
 from mkisod.job.patient import PatientIdentity
-from mkisod.media.directory import ReadRecord, read_directory
+from mkisod.media.directory import ReadRecord, read_directory, split_file_id
 from mkisod.media.header import Header, read_header_from
 from mkisod.media.iso import SECTOR_BYTES, is_iso_name
 from mkisod.media.keys import KEYS, TAGS, TEXT_VRS
@@ -129,6 +129,23 @@ def _verify_file_set(source: Source) -> list[Fault]:
     return [*faults, *check.faults, *check.check_once_only(), *check.check_unreferenced()]
 
 
+@frozen
+class _Record:
+    """A directory record while it and what is below it are checked."""
+
+    record_type: str
+    offset: int
+    values: Mapping[int, bytes]
+
+    @property
+    def file_id(self) -> tuple[str, ...]:
+        return split_file_id(self.values)
+
+    def find_value(self, tag: int) -> bytes:
+        """The value of a text element without padding; b"" where it is absent."""
+        return self.values.get(tag, b"").strip(b" \0")
+
+
 class _FileSetCheck:
     """Collects what the records say while they are checked one by one."""
 
@@ -138,8 +155,9 @@ class _FileSetCheck:
         self._uids: Counter[tuple[str, str]] = Counter()
         self._referenced: Counter[str] = Counter()
 
-    def check_record(self, record: ReadRecord, above: tuple[ReadRecord, ...]) -> ValuesBelow:
+    def check_record(self, found: ReadRecord, above: tuple[_Record, ...]) -> ValuesBelow:
         """Checks a record and all below it. Returns what the files below say of their patient, study and series."""
+        record = _Record(found.record_type, found.offset, found.read_values())
         where = self._name(record)
         parent = above[-1].record_type if above else ""
         if record.record_type not in KEYS:
@@ -157,7 +175,7 @@ class _FileSetCheck:
             if record.record_type == level:
                 self._uids[keyword, record.find_value(TAGS[keyword]).decode("latin-1")] += 1
         below: ValuesBelow = defaultdict(set)
-        for lower in record.lower:
+        for lower in found.lower:
             for keyword, values in self.check_record(lower, (*above, record)).items():
                 below[keyword] |= values
         if record.file_id:
@@ -169,12 +187,12 @@ class _FileSetCheck:
         elif record.record_type in KEYS and record.record_type not in _UPPER:
             self._add(where, "it references no file")
         if record.record_type in _UPPER:
-            if not record.lower:
+            if not found.lower:
                 self._add(where, "there is nothing below it")
             self._check_keys(record, below)
         return below
 
-    def _check_file(self, record: ReadRecord, above: tuple[ReadRecord, ...]) -> Header | None:
+    def _check_file(self, record: _Record, above: tuple[_Record, ...]) -> Header | None:
         where = self._name(record)
         if len(record.file_id) > 8 or not all(_COMPONENT.fullmatch(component) for component in record.file_id):
             self._add(where, "the File ID is not at most 8 components of at most 8 characters A-Z, 0-9 and _ (PS3.10 8.2, 8.5)")
@@ -207,7 +225,7 @@ class _FileSetCheck:
             self._check_place(upper, header, where)
         return header
 
-    def _check_place(self, upper: ReadRecord, header: Header, where: str) -> None:
+    def _check_place(self, upper: _Record, header: Header, where: str) -> None:
         """The file is below the patient, the study and the series that it names itself."""
         if keyword := _LEVEL_UIDS.get(upper.record_type):
             if upper.find_value(TAGS[keyword]) != header.find_value(keyword):
@@ -217,7 +235,7 @@ class _FileSetCheck:
             if own != upper.find_value(TAGS["PatientID"]) and PatientIdentity(own.decode("latin-1")).has_usable_id:
                 self._add(where, "the file has another PatientID than the PATIENT record above it")
 
-    def _check_keys(self, record: ReadRecord, below: ValuesBelow) -> None:
+    def _check_keys(self, record: _Record, below: ValuesBelow) -> None:
         """What a record says, one of the files below it says too; what none of them has, a file-set creator may have supplied."""
         for key in KEYS.get(record.record_type, ()):
             value = record.find_value(key.tag)
@@ -245,7 +263,7 @@ class _FileSetCheck:
                 if file.read(132)[128:] == b"DICM":
                     yield Fault(path, "it is a DICOM file that no record references")
 
-    def _name(self, record: ReadRecord) -> str:
+    def _name(self, record: _Record) -> str:
         return "\\".join(record.file_id) or f"{record.record_type} record at byte {record.offset}"
 
     def _add(self, where: str, message: str) -> None:

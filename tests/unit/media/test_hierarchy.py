@@ -9,7 +9,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from mkisod.media.dicomdir import encode_dicomdir
-from mkisod.media.directory import read_directory
+from mkisod.media.directory import read_directory, split_file_id
 from mkisod.media.header import read_header
 from mkisod.media.hierarchy import Hierarchy, build_hierarchy
 from mkisod.media.keys import TAGS
@@ -95,7 +95,8 @@ def test_the_links_lead_through_all_records(tmp_path: Path) -> None:
     data = encode_dicomdir("TEST", "2.25.1", hierarchy.roots)
     directory = read_directory(io.BytesIO(data), len(data))
     assert directory.defects == ()
-    read = [leaf.file_id for patient in directory.roots for study in patient.lower for series in study.lower for leaf in series.lower]
+    leaves = [leaf for patient in directory.roots for study in patient.lower for series in study.lower for leaf in series.lower]
+    read = [split_file_id(leaf.read_values()) for leaf in leaves]
     assert ["\\".join(file_id) for file_id in read] == [placed.file_id for placed in hierarchy.files]
     # pydicom's own count of where items begin agrees with the offsets.
     dicomdir = dcmread(io.BytesIO(data))

@@ -82,6 +82,23 @@ def test_readme_is_ascii_with_crlf(facts: PageFacts) -> None:
     assert b"\x07" not in page
 
 
+@pytest.mark.parametrize(
+    ("missing", "unnamed", "said"),
+    [
+        (("1.2.3", "1.2.4"), 0, "not complete. 2 objects could not be retrieved:"),
+        ((), 3, "not complete. 3 objects could not be retrieved."),
+        (("1.2.3",), 2, "not complete. 3 objects could not be retrieved; 1 of them are named here:"),
+        (("1.2.3",), None, "not complete. At least 1 object could not be retrieved:"),
+        ((), None, "not known whether this disc is complete"),
+        (tuple(f"1.2.{n}" for n in range(150)), 0, "150 objects could not be retrieved; the first 100 of them are named here:"),
+    ],
+)
+def test_what_is_missing_is_said_by_name_and_by_number(facts: PageFacts, missing: tuple[str, ...], unnamed: int | None, said: str) -> None:
+    facts = evolve(facts, missing=missing, missing_unnamed=unnamed)
+    assert said in render_readme(facts).decode()
+    assert said in render_index(facts).decode()
+
+
 def test_a_complete_single_volume_says_nothing_of_others(facts: PageFacts) -> None:
     page = render_readme(evolve(facts, missing=(), volume_names=("TEST_2OF3",)))
     assert b"Volume" not in page
