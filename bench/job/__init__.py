@@ -1,0 +1,1 @@
+"""The whole job, beside what a user would do with DCMTK."""

@@ -1,0 +1,80 @@
+"""What every comparison here does: take turns, throw the first round away, and compare neighbours.
+
+Machines are shared and noisy, so seconds mean little: ours and theirs take turns, and what counts is the median of the ratios of
+neighbours.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.data import get_testdata_file
+from pydicom.uid import UID
+
+OURS = "mkisod"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    wall_s: float
+    cpu_s: float = 0.0
+
+
+Run = Callable[[], Measurement]
+
+
+def make_study(directory: Path, instances: int, edge: int, *, study: int = 1, series: int = 1, accession: str = "BENCH") -> list[Path]:
+    """CT instances with noise for pixels, Explicit VR Little Endian. `study` numbers the study, of one and the same patient."""
+    noise = random.Random(edge)  # noqa: S311 - the same bytes in each run
+    template = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    template.StudyInstanceUID, template.AccessionNumber = f"2.25.1.{study}", accession
+    template.Rows = template.Columns = edge
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(1, instances + 1):
+        template.SeriesInstanceUID = f"2.25.2.{study}.{(number - 1) * series // instances + 1}"
+        template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = UID(f"2.25.3.{study}.{edge}.{number}")
+        template.InstanceNumber = number
+        template.PixelData = noise.randbytes(2 * edge**2)
+        paths.append(directory / f"{number:05}.dcm")
+        template.save_as(paths[-1])
+    return paths
+
+
+def take_turns(runs: Mapping[str, Run], rounds: int) -> dict[str, list[Measurement]]:
+    """Each run once a round, forwards and backwards by turns; the first round warms up. What one left is on the disk before the next."""
+    measured: dict[str, list[Measurement]] = {name: [] for name in runs}
+    for number in range(rounds + 1):
+        for name in list(runs)[:: 1 if number % 2 else -1]:
+            os.sync()
+            measurement = runs[name]()
+            if number:
+                measured[name].append(measurement)
+    return measured
+
+
+def timed(run: Callable[[], None]) -> Measurement:
+    began_s = time.perf_counter()
+    run()
+    return Measurement(time.perf_counter() - began_s)
+
+
+def compare(ours: list[Measurement], theirs: list[Measurement]) -> float:
+    """The median of the ratios of neighbours."""
+    return statistics.median(mine.wall_s / other.wall_s for mine, other in zip(ours, theirs, strict=True))
+
+
+def print_table(title: str, measured: Mapping[str, list[Measurement]], *, ours: str = OURS, times: int = 1) -> None:
+    """A table in Markdown. `times`: how often theirs has to be done to do what ours did."""
+    print(f"\n### {title}\n\n| program | median s | min | max | {ours} / this |\n|---|---|---|---|---|")
+    for name, measurements in measured.items():
+        wall = [one.wall_s * (1 if name == ours else times) for one in measurements]
+        ratio = compare(measured[ours], measurements) / (1 if name == ours else times)
+        print(f"| {name} | {statistics.median(wall):.2f} | {min(wall):.2f} | {max(wall):.2f} | {ratio:.2f} |", flush=True)

@@ -1,0 +1,1 @@
+"""What waiting costs: until a drop is seen, with many jobs, and with none."""
