@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +23,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from mkisod.config.settings import DestinationSettings, PacsSettings, TlsSettings
 from mkisod.errors import Code, MkisodError, Permanent, Transient
+from mkisod.pacs.tls import TlsFailure, explain_tls_failure, make_tls_context, remember_failures
 
 FIND = StudyRootQueryRetrieveInformationModelFind
 MOVE = StudyRootQueryRetrieveInformationModelMove
@@ -61,22 +61,15 @@ class Peer:
 
 
 def make_peer(name: str, settings: PacsSettings | DestinationSettings) -> Peer:
-    if isinstance(settings, PacsSettings):
-        timeouts_s = (settings.connect_timeout_s, settings.response_timeout_s)
-        return Peer(name, settings.host, settings.port, settings.ae_title, *timeouts_s, tls=settings.tls)
-    return Peer(name, settings.host, settings.port, settings.ae_title, tls=settings.tls)
+    timeouts_s = (settings.connect_timeout_s, settings.response_timeout_s)
+    return Peer(name, settings.host, settings.port, settings.ae_title, *timeouts_s, tls=settings.tls)
 
 
-def make_tls_context(settings: TlsSettings) -> ssl.SSLContext:
-    """TLS 1.2 or later (PS3.15 B.9); the other side has to show a certificate for its host. Raises `Permanent`."""
-    try:
-        context = ssl.create_default_context(cafile=settings.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.certificate:
-            context.load_cert_chain(settings.certificate, settings.key or None)
-    except OSError as error:
-        raise Permanent(Code.CONFIGURATION_INVALID, f"Certificate, key or CA cannot be used: {error.strerror or error}.") from error
-    return context
+def explain_rejection(peer: Peer, result: int, source: int, reason: int) -> MkisodError:
+    """The error that an A-ASSOCIATE-RJ stands for."""
+    text = _REASONS.get((source, reason), f"source {source}, reason {reason}")
+    kind = Permanent if result == _REJECTED_PERMANENT else Transient
+    return kind(Code.ASSOCIATION_REJECTED, f"{peer} rejected the association: {text}.")
 
 
 class Association:
@@ -94,14 +87,21 @@ class Association:
             self._ae.add_requested_context(abstract_syntax)
         self._association: PynetdicomAssociation | None = None
         self._aborted = False
+        self._tls_failures: list[TlsFailure] = []
 
     def __enter__(self) -> Self:
         connected: list[bool] = []
         handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda _: connected.append(True))]
-        tls = (make_tls_context(self.peer.tls), self.peer.host) if self.peer.tls is not None else None
-        self._association = self._ae.associate(
-            self.peer.host, self.peer.port, ae_title=self.peer.ae_title, evt_handlers=handlers, tls_args=tls
-        )
+        tls = None
+        if self.peer.tls is not None:
+            tls = (make_tls_context(self.peer.tls), self.peer.host)
+            self._tls_failures = remember_failures(tls[0])
+        try:
+            self._association = self._ae.associate(
+                self.peer.host, self.peer.port, ae_title=self.peer.ae_title, evt_handlers=handlers, tls_args=tls
+            )
+        except OSError as error:  # the name of the host
+            raise Transient(Code.PACS_UNREACHABLE, f"{self.peer}: the host is not found: {error.strerror}.") from error
         if not self._association.is_established:
             raise self._explain_failure(bool(connected))
         if self._aborted:  # while it was being opened
@@ -157,15 +157,16 @@ class Association:
         association = self.raw
         if association.is_rejected:
             primitive = association.acceptor.primitive
-            source, reason = (primitive.result_source or 0, primitive.diagnostic or 0) if primitive else (0, 0)
-            text = _REASONS.get((source, reason), f"source {source}, reason {reason}")
-            message = f"{self.peer} rejected the association: {text}."
-            kind = Permanent if primitive and primitive.result == _REJECTED_PERMANENT else Transient
-            return kind(Code.ASSOCIATION_REJECTED, message)
+            if primitive is None:
+                return explain_rejection(self.peer, 0, 0, 0)
+            return explain_rejection(self.peer, primitive.result or 0, primitive.result_source or 0, primitive.diagnostic or 0)
+        for failure in self._tls_failures:
+            return explain_tls_failure(self.peer, self.peer.host, failure.error, in_handshake=failure.in_handshake)
+        if connected and self.peer.tls is not None:
+            return explain_tls_failure(self.peer, self.peer.host, None, in_handshake=False)
         if connected:
             return Transient(Code.PACS_UNREACHABLE, f"{self.peer} took the connection, but did not answer the association request.")
-        why = "no connection" if self.peer.tls is None else "no connection, or its certificate was not accepted"
-        return Transient(Code.PACS_UNREACHABLE, f"{self.peer} cannot be reached: {why}.")
+        return Transient(Code.PACS_UNREACHABLE, f"{self.peer} cannot be reached: no connection.")
 
     def explain_silence(self, what: str, waited_s: float | None) -> MkisodError:
         """The error for a response that did not come: the association was aborted or cut, or the time ran out."""

@@ -1,4 +1,4 @@
-"""Command sets of DIMSE (PS3.7 Annex E): reads those of requests, writes those of responses. Pure.
+"""Command sets of DIMSE (PS3.7 Annex E), read and written. Pure.
 
 A command set is Implicit VR Little Endian, group 0000, and nothing nests, so a parser of twenty lines serves, and costs a hundredth of
 what a general one does for every instance. What cannot be parsed raises `InvalidCommand`; the association ends by it.
@@ -32,7 +32,7 @@ class InvalidCommand(ValueError):
 
 @frozen
 class Command:
-    """A request. Absent text is '', an absent number None."""
+    """A request or a response. Absent text is '', an absent number None. In a response `message_id` is that of its request."""
 
     field: int
     message_id: int
@@ -41,6 +41,7 @@ class Command:
     sop_instance_uid: str = ""
     move_originator_ae_title: str = ""
     move_originator_message_id: int | None = None
+    dimse_status: int | None = None
 
 
 def decode_command(raw: bytes) -> Command:
@@ -76,6 +77,7 @@ def decode_command(raw: bytes) -> Command:
         sop_instance_uid=text(0x1000) or text(0x1001),
         move_originator_ae_title=text(0x1030),
         move_originator_message_id=number(0x1031),
+        dimse_status=number(0x0900),
     )
 
 
@@ -97,6 +99,21 @@ def encode_response(command: Command, dimse_status: int, comment: str = "") -> b
             _SHORT_ELEMENT.pack(0, 0x0900, 2, dimse_status),
             _encode_text(0x0902, comment.encode("ascii", "replace").decode()[:64], b" ") if comment else b"",
             _encode_text(0x1000, command.sop_instance_uid, b"\0") if command.sop_instance_uid else b"",
+        )
+    )
+    return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
+
+
+def encode_store_request(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> bytes:
+    """A C-STORE-RQ (PS3.7 Table 9.3-1) of medium priority; its data set follows."""
+    body = b"".join(
+        (
+            _encode_text(0x0002, sop_class_uid, b"\0"),
+            _SHORT_ELEMENT.pack(0, 0x0100, 2, C_STORE_RQ),
+            _SHORT_ELEMENT.pack(0, 0x0110, 2, message_id),
+            _SHORT_ELEMENT.pack(0, 0x0700, 2, 0),
+            _SHORT_ELEMENT.pack(0, 0x0800, 2, 0),
+            _encode_text(0x1000, sop_instance_uid, b"\0"),
         )
     )
     return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body

@@ -28,7 +28,7 @@ EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 ACCEPTANCE, USER_REJECTION, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 1, 3, 4
 
 _UNCOMPRESSED = {EXPLICIT_VR_LITTLE_ENDIAN: 0, IMPLICIT_VR_LITTLE_ENDIAN: 2, EXPLICIT_VR_BIG_ENDIAN: 3}
-_LOSSLESS = frozenset(
+LOSSLESS = frozenset(
     "1.2.840.10008.1.2." + end
     for end in (
         *("1.98", "1.99", "5", "8.1"),  # encapsulated uncompressed, deflated, RLE, deflated image frame
@@ -93,7 +93,7 @@ def _rank_transfer_syntax(uid: str) -> int | None:
         return _UNCOMPRESSED[uid]
     if uid in _REFERENCES or uid.startswith(_REFERENCE_FAMILY) or not is_uid(uid):
         return None
-    if uid in _LOSSLESS:
+    if uid in LOSSLESS:
         return _LOSSLESS_RANK
     return _LOSSY_RANK if uid.startswith(_PIXEL_FAMILY) else _PRIVATE_RANK
 

@@ -1,4 +1,4 @@
-"""The PDUs of the DICOM Upper Layer (PS3.8 section 9.3) that an acceptor of associations reads and writes.
+"""The PDUs of the DICOM Upper Layer (PS3.8 section 9.3) that an acceptor of associations reads and writes; requested.py has the rest.
 
 Pure: bytes in, values out, and back. The one PDU that matters for speed, P-DATA-TF, is not decoded here: its headers are parsed where
 they lie (association.py). Whatever breaks the rules of PS3.8 raises `InvalidPdu`; no length that a peer announces is ever believed beyond
@@ -24,10 +24,10 @@ UNRECOGNIZED_PDU_PARAMETER, UNEXPECTED_PDU_PARAMETER, INVALID_PDU_PARAMETER_VALU
 
 APPLICATION_CONTEXT_UID = "1.2.840.10008.3.1.1.1"
 
-_ITEM_HEADER = struct.Struct(">BxH")
-_FIXED = struct.Struct(">H2x16s16s32s")  # PS3.8 Table 9-11
-_APPLICATION_CONTEXT, _CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT_SYNTAX, _TRANSFER_SYNTAX, _USER_INFORMATION = 0x10, 0x20, 0x21, 0x30, 0x40, 0x50
-_MAXIMUM_LENGTH, _IMPLEMENTATION_CLASS, _ROLE_SELECTION, _IMPLEMENTATION_VERSION = 0x51, 0x52, 0x54, 0x55
+ITEM_HEADER = struct.Struct(">BxH")
+FIXED = struct.Struct(">H2x16s16s32s")  # PS3.8 Table 9-11
+APPLICATION_CONTEXT, CONTEXT_RQ, CONTEXT_AC, ABSTRACT_SYNTAX, TRANSFER_SYNTAX, USER_INFORMATION = 0x10, 0x20, 0x21, 0x30, 0x40, 0x50
+MAXIMUM_LENGTH, IMPLEMENTATION_CLASS, _ROLE_SELECTION, IMPLEMENTATION_VERSION = 0x51, 0x52, 0x54, 0x55
 
 
 class InvalidPdu(ValueError):
@@ -84,19 +84,19 @@ class AssociateRequest:
     implementation: str
 
 
-def _decode_text(raw: bytes) -> str:
+def decode_text(raw: bytes) -> str:
     """Text of a peer: padding off; what is not ASCII stays visible, equals nothing of ours, and can break no line of a log."""
     text = raw.decode("latin-1").strip(" \0")
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
-def _iterate_items(body: bytes) -> Iterator[tuple[int, bytes]]:
+def iterate_items(body: bytes) -> Iterator[tuple[int, bytes]]:
     position, end = 0, len(body)
     while position < end:
-        if end - position < _ITEM_HEADER.size:
+        if end - position < ITEM_HEADER.size:
             raise InvalidPdu("an item is cut short")
-        item_type, length = _ITEM_HEADER.unpack_from(body, position)
-        position += _ITEM_HEADER.size
+        item_type, length = ITEM_HEADER.unpack_from(body, position)
+        position += ITEM_HEADER.size
         if length > end - position:
             raise InvalidPdu(f"item {item_type:02X}H is longer than what holds it")
         yield item_type, body[position : position + length]
@@ -108,11 +108,11 @@ def _decode_context(body: bytes) -> ProposedContext:
         raise InvalidPdu("a presentation context is cut short")
     abstract: list[str] = []
     transfer: list[str] = []
-    for item_type, value in _iterate_items(body[4:]):
-        if item_type == _ABSTRACT_SYNTAX:
-            abstract.append(_decode_text(value))
-        elif item_type == _TRANSFER_SYNTAX:
-            transfer.append(_decode_text(value))
+    for item_type, value in iterate_items(body[4:]):
+        if item_type == ABSTRACT_SYNTAX:
+            abstract.append(decode_text(value))
+        elif item_type == TRANSFER_SYNTAX:
+            transfer.append(decode_text(value))
     if body[0] % 2 == 0:
         raise InvalidPdu(f"presentation context ID {body[0]} is even")  # PS3.8 Table 9-13
     if len(abstract) != 1 or not transfer:
@@ -124,47 +124,47 @@ def _decode_role(value: bytes) -> RoleSelection:
     uid_length = int.from_bytes(value[:2], "big")
     if len(value) != uid_length + 4:
         raise InvalidPdu("a role selection item has a wrong length")
-    return RoleSelection(_decode_text(value[2:-2]), value[-2] == 1, value[-1] == 1)
+    return RoleSelection(decode_text(value[2:-2]), value[-2] == 1, value[-1] == 1)
 
 
 def decode_associate_request(body: bytes) -> AssociateRequest:
     """The variable field of an A-ASSOCIATE-RQ. Items it does not know are passed over (PS3.8 section 9.3.1). Raises `InvalidPdu`."""
     if len(body) < 68:
         raise InvalidPdu("the A-ASSOCIATE-RQ is cut short")
-    version, called, calling, _ = _FIXED.unpack_from(body)
+    version, called, calling, _ = FIXED.unpack_from(body)
     application: list[str] = []
     contexts: dict[int, ProposedContext] = {}
     max_length, implementation = 0, ["", ""]
     roles: dict[str, RoleSelection] = {}
-    for item_type, value in _iterate_items(body[68:]):
-        if item_type == _APPLICATION_CONTEXT:
-            application.append(_decode_text(value))
-        elif item_type == _CONTEXT_RQ:
+    for item_type, value in iterate_items(body[68:]):
+        if item_type == APPLICATION_CONTEXT:
+            application.append(decode_text(value))
+        elif item_type == CONTEXT_RQ:
             context = _decode_context(value)
             if context.context_id in contexts:
                 raise InvalidPdu(f"presentation context ID {context.context_id} is used twice")
             contexts[context.context_id] = context
-        elif item_type == _USER_INFORMATION:
-            for user_type, user_value in _iterate_items(value):
-                if user_type == _MAXIMUM_LENGTH:
+        elif item_type == USER_INFORMATION:
+            for user_type, user_value in iterate_items(value):
+                if user_type == MAXIMUM_LENGTH:
                     if len(user_value) != 4:
                         raise InvalidPdu("the maximum length item has a wrong length")
                     max_length = int.from_bytes(user_value, "big")
                 elif user_type == _ROLE_SELECTION:
                     role = _decode_role(user_value)
                     roles[role.sop_class_uid] = role
-                elif user_type == _IMPLEMENTATION_CLASS:
-                    implementation[0] = _decode_text(user_value[:64])
-                elif user_type == _IMPLEMENTATION_VERSION:
-                    implementation[1] = _decode_text(user_value[:16])
+                elif user_type == IMPLEMENTATION_CLASS:
+                    implementation[0] = decode_text(user_value[:64])
+                elif user_type == IMPLEMENTATION_VERSION:
+                    implementation[1] = decode_text(user_value[:16])
     if len(application) != 1 or not contexts:
         raise InvalidPdu("the A-ASSOCIATE-RQ lacks its application context or its presentation contexts")
     # PS3.7 section D.3.3.4: a role belongs to a SOP class that is proposed. Others would only make the answer long.
     proposed = {context.abstract_syntax_uid for context in contexts.values()}
     return AssociateRequest(
         protocol_version=version,
-        called_ae_title=_decode_text(called),
-        calling_ae_title=_decode_text(calling),
+        called_ae_title=decode_text(called),
+        calling_ae_title=decode_text(calling),
         reserved=bytes(body[4:68]),
         application_context_uid=application[0],
         contexts=tuple(contexts.values()),
@@ -174,11 +174,11 @@ def decode_associate_request(body: bytes) -> AssociateRequest:
     )
 
 
-def _encode_item(item_type: int, value: bytes) -> bytes:
-    return _ITEM_HEADER.pack(item_type, len(value)) + value
+def encode_item(item_type: int, value: bytes) -> bytes:
+    return ITEM_HEADER.pack(item_type, len(value)) + value
 
 
-def _encode_pdu(pdu_type: int, body: bytes) -> bytes:
+def encode_pdu(pdu_type: int, body: bytes) -> bytes:
     return PDU_HEADER.pack(pdu_type, len(body)) + body
 
 
@@ -196,32 +196,32 @@ def encode_associate_accept(
     What it leaves out it declines: asynchronous operations window (then one operation at a time, PS3.7 section D.3.3.3), SOP class
     extended negotiation (D.3.3.5, D.3.3.6) and user identity (D.3.3.7: no answer says that the acceptor does not support it).
     """
-    items = [_encode_item(_APPLICATION_CONTEXT, APPLICATION_CONTEXT_UID.encode())]
+    items = [encode_item(APPLICATION_CONTEXT, APPLICATION_CONTEXT_UID.encode())]
     for result in results:
-        transfer = _encode_item(_TRANSFER_SYNTAX, result.transfer_syntax_uid.encode())
-        items.append(_encode_item(_CONTEXT_AC, bytes((result.context_id, 0, result.result, 0)) + transfer))
+        transfer = encode_item(TRANSFER_SYNTAX, result.transfer_syntax_uid.encode())
+        items.append(encode_item(CONTEXT_AC, bytes((result.context_id, 0, result.result, 0)) + transfer))
     user = [
-        _encode_item(_MAXIMUM_LENGTH, max_length_bytes.to_bytes(4, "big")),
-        _encode_item(_IMPLEMENTATION_CLASS, implementation_class_uid.encode()),
+        encode_item(MAXIMUM_LENGTH, max_length_bytes.to_bytes(4, "big")),
+        encode_item(IMPLEMENTATION_CLASS, implementation_class_uid.encode()),
     ]
     for role in roles:
         uid = role.sop_class_uid.encode()
-        user.append(_encode_item(_ROLE_SELECTION, len(uid).to_bytes(2, "big") + uid + bytes((role.scu, role.scp))))
-    user.append(_encode_item(_IMPLEMENTATION_VERSION, implementation_version_name.encode()))
-    items.append(_encode_item(_USER_INFORMATION, b"".join(user)))
-    return _encode_pdu(A_ASSOCIATE_AC, struct.pack(">H2x", 1) + request.reserved + b"".join(items))
+        user.append(encode_item(_ROLE_SELECTION, len(uid).to_bytes(2, "big") + uid + bytes((role.scu, role.scp))))
+    user.append(encode_item(IMPLEMENTATION_VERSION, implementation_version_name.encode()))
+    items.append(encode_item(USER_INFORMATION, b"".join(user)))
+    return encode_pdu(A_ASSOCIATE_AC, struct.pack(">H2x", 1) + request.reserved + b"".join(items))
 
 
 def encode_associate_reject(result: int, source: int, reason: int) -> bytes:
-    return _encode_pdu(A_ASSOCIATE_RJ, bytes((0, result, source, reason)))
+    return encode_pdu(A_ASSOCIATE_RJ, bytes((0, result, source, reason)))
 
 
 def encode_release_response() -> bytes:
-    return _encode_pdu(A_RELEASE_RP, bytes(4))
+    return encode_pdu(A_RELEASE_RP, bytes(4))
 
 
 def encode_abort(source: int, reason: int) -> bytes:
-    return _encode_pdu(A_ABORT, bytes((0, 0, source, reason)))
+    return encode_pdu(A_ABORT, bytes((0, 0, source, reason)))
 
 
 def encode_command(context_id: int, command: bytes, max_length_bytes: int) -> bytes:

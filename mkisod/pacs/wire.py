@@ -8,7 +8,9 @@ TimeoutError, an interruption `Interrupted`.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import select
 import socket
 import ssl
@@ -59,9 +61,12 @@ class Wire:
         """From now on each read and each write may wait for so long."""
         self._deadline, self._idle_s = None, seconds
 
-    def start_tls(self, context: ssl.SSLContext) -> None:
+    def start_tls(self, context: ssl.SSLContext, server_hostname: str | None = None) -> None:
+        """As the client of the host of this name; without a name as the server."""
         try:
-            self._sock = context.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
+            self._sock = context.wrap_socket(
+                self._sock, server_side=server_hostname is None, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
         except OSError as error:
             raise ConnectionEnded(str(error)) from error
         self._attempt(self._sock.do_handshake, select.POLLIN)
@@ -105,7 +110,17 @@ class Wire:
         while True:
             self.take(BUFFER_BYTES)
 
-    def send(self, data: bytes) -> None:
+    def connect(self, address: object) -> None:
+        """Raises OSError where there is no connection to be had."""
+        error = self._sock.connect_ex(address)  # type: ignore[arg-type]
+        if error == errno.EINPROGRESS:
+            self._wait(select.POLLOUT)
+            error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
         while rest:
             rest = rest[self._attempt(self._sock.send, select.POLLOUT, rest) :]

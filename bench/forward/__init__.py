@@ -1,0 +1,1 @@
+"""How fast instances are sent, beside other programs in the same run: `python -m bench.forward`."""
