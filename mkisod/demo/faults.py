@@ -33,6 +33,7 @@ class FindFaults:
     availability_answers: int | None = None  # after so many answers a study is ONLINE again; None: never
     late_instances: int = 0  # the last so many instances of each study are not there yet ...
     late_until_moves: int = 1  # ... before it has been moved so many times
+    hidden_instances: int = 0  # the last so many instances of each study are in no answer and in no number, but are moved
 
 
 @frozen
@@ -43,11 +44,14 @@ class Faults(FindFaults):
     move_status_after: int = 0  # ... after so many sub-operations
     drop_instance: int | None = None  # the Nth instance is not sent, and is counted as completed
     fail_instance: int | None = None  # the Nth instance is not sent, and is counted and named as failed
+    ends_at_uids: frozenset[str] = frozenset()  # at the first of these the C-MOVE ends with C000H, and counts nothing
     never_sent_uids: frozenset[str] = frozenset()  # these SOP instances are never sent, and are counted as completed
     send_nothing: bool = False  # nothing is sent, and everything is counted as completed
     send_twice: bool = False  # every instance is sent a second time
     after_final: bool = False  # the final response, with every sub-operation completed, comes before the first instance
     no_pending: bool = False  # no pending responses
+    without_counters: bool = False  # no response says how many sub-operations there were
+    whole_study: bool = False  # a C-MOVE of a series or of instances moves the whole study
     omit_move_originator: bool = False
     coerce_study_uid: bool = False  # the objects carry another Study Instance UID (`coerced_uid`) than the listing
     foreign_study_uid: str = ""  # after the first sub-operation this study is sent in between, and not counted

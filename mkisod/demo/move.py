@@ -53,6 +53,8 @@ def select_instances(
     study = archive.studies.get(identifier["StudyInstanceUID"])
     if study is None:
         return level, []
+    if faults.whole_study:
+        return level, list(study.instances())
     if level == "SERIES":
         return level, [instance for uid in wanted if uid in study.series for instance in study.series[uid].instances.values()]
     series = study.series.get(identifier["SeriesInstanceUID"])

@@ -84,6 +84,13 @@ def shown_archive(archive: Archive, faults: Faults, tally: Tally) -> Archive:
     )
 
 
+def listed_archive(archive: Archive, faults: Faults) -> Archive:
+    """What of it a C-FIND tells."""
+    if not faults.hidden_instances:
+        return archive
+    return Archive({uid: _without_last(study, faults.hidden_instances) for uid, study in archive.studies.items()})
+
+
 def availability(faults: Faults, answers: int) -> Availability:
     """Where a study is, after so many answers about it."""
     back = faults.availability_answers is not None and answers >= faults.availability_answers

@@ -49,6 +49,7 @@ class Move:
     failed: int = 0
     warnings: int = 0
     cancelled: bool = False
+    met_its_end: bool = False  # an instance at which it fails as a whole
     failed_uids: list[str] = Factory(list)
     sent_uids: list[str] = Factory(list)
 
@@ -73,7 +74,8 @@ class Move:
             identifiers = {pair: context_id for context_id, pair in (destination.contexts if destination else {}).items()}
             ended = False
             for delivery in batch:
-                ended = not self._pause()
+                self.met_its_end = delivery.instance.sop_instance_uid in self.faults.ends_at_uids
+                ended = self.met_its_end or not self._pause()
                 if ended:
                     break
                 if destination is not None and self._done() == self.faults.abort_store_after:
@@ -171,6 +173,8 @@ class Move:
             self.asker.send(self.request.context_id, answer)
 
     def _counters(self) -> dict[str, commands.Value]:
+        if self.faults.without_counters:
+            return {}
         return {
             "NumberOfCompletedSuboperations": self.completed,
             "NumberOfFailedSuboperations": self.failed,
@@ -178,7 +182,7 @@ class Move:
         }
 
     def _remaining(self) -> dict[str, commands.Value]:
-        return {"NumberOfRemainingSuboperations": self.remaining}
+        return {} if self.faults.without_counters else {"NumberOfRemainingSuboperations": self.remaining}
 
     def _answer_finally(self) -> None:
         asker, more, data = self.asker, dict[str, commands.Value](), b""
@@ -187,6 +191,9 @@ class Move:
             return
         if self.cancelled:
             status, more = commands.CANCELLED, self._remaining()
+        elif self.met_its_end:
+            status, self.completed, self.failed, self.warnings = commands.UNABLE_TO_PROCESS, 0, 0, 0
+            self.failed_uids.clear()
         elif self.faults.move_status:
             status = self.faults.move_status
             self.failed += self.remaining

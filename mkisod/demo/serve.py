@@ -10,7 +10,7 @@ from mkisod.demo.faults import Faults, Level, Tally
 from mkisod.demo.identifiers import MalformedIdentifier, decode_identifier, encode_identifier
 from mkisod.demo.index import Instance
 from mkisod.demo.move import plan_deliveries, select_instances
-from mkisod.demo.query import Refused, answer_query, availability, check_query, shown_archive
+from mkisod.demo.query import Refused, answer_query, availability, check_query, listed_archive, shown_archive
 from mkisod.demo.send import Move
 from mkisod.demo.state import MoveRecord, QueryRecord, State
 from mkisod.demo.wire import Association, AssociationEnded, Message
@@ -60,7 +60,7 @@ def _serve_find(state: State, association: Association, message: Message) -> Non
         keys = decode_identifier(message.data, syntax_uid)
         query = check_query(keys, faults)
         pending = commands.PENDING_UNSUPPORTED_KEYS if query.unsupported else commands.PENDING
-        archive = shown_archive(state.archive, faults, state.tally)
+        archive = listed_archive(shown_archive(state.archive, faults, state.tally), faults)
         for values in answer_query(archive, query, state.ae_title, faults, state.tally):
             if matched == faults.listing_limit or _is_cancelled(association, message):
                 status = commands.CANCELLED

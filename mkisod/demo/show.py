@@ -19,6 +19,7 @@ from pathlib import Path
 
 from attrs import asdict, frozen
 
+import mkisod
 from mkisod.config.settings import MediaSettings
 from mkisod.demo.index import Archive
 from mkisod.demo.pacs import DemoPacs
@@ -54,7 +55,8 @@ def set_stage(pacs: DemoPacs, folder: Path, media: MediaSettings) -> Iterator[St
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications, log.open("wb") as output:
         notifications.bind("")  # an abstract name, chosen by the kernel: a path might be too long for a socket
         name = notifications.getsockname().decode()
-        environment = {**os.environ, "NOTIFY_SOCKET": "@" + name.removeprefix("\0")}
+        code = str(Path(mkisod.__file__).parent.parent)  # the daemon is of the same code, wherever that lies
+        environment = {**os.environ, "NOTIFY_SOCKET": "@" + name.removeprefix("\0"), "PYTHONPATH": code}
         command = [sys.executable, "-m", "mkisod", "serve", "--config", str(config)]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment) as daemon:
             stage = Stage(config, spool, log, daemon)

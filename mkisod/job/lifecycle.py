@@ -29,10 +29,16 @@ class Event(StrEnum):
     ASSEMBLED = "assembled"  # the file-set is built and checked
     PUBLISHED = "published"  # the result stands in the outbox
     PUBLISHED_PARTIAL = "published_partial"  # it does, and instances are missing
+    KEPT = "kept"  # what was received will be wanted when the result stands in the outbox
+    PUBLISHED_TO_FORWARD = "published_to_forward"  # the result stands there, and is to be forwarded
+    TAKEN_TO_FORWARD = "taken_to_forward"  # a worker begins to send what is published
+    FORWARDED = "forwarded"  # every destination has every instance
+    FORWARDED_PARTIAL = "forwarded_partial"  # given up for some, or the disc is partial
     DEFERRED = "deferred"  # it failed, and may succeed later
     DUE = "due"  # later is now
     FAILED = "failed"  # it cannot go on
     LEFT_INCOMPLETE = "left_incomplete"  # given up for want of instances; what came is kept
+    POSTPONED = "postponed"  # another job has one of its studies in hand
     STOPPED = "stopped"  # the daemon stops; the job is not at fault
     RECOVERED = "recovered"  # found half done at start
     CANCELLED = "cancelled"  # the client or the operator withdrew it
@@ -50,6 +56,7 @@ class Effect(StrEnum):
     DISCARD_UNTRUSTED = "discard what an earlier boot received and nobody synced"
     DISCARD_OBJECTS = "discard what was received"
     SYNC_OBJECTS = "sync what was received"
+    WRITE_RESULT = "write the status into the result"
     WRITE_STATUS = "write the status"
     REMOVE_SUPERSEDED = "remove an older result of the ticket"
     REMOVE_JOB = "remove the job"
@@ -73,6 +80,8 @@ _IN_PLACE = (Effect.WRITE_RECORD, Effect.WRITE_STATUS)
 # The record goes first: a job whose record says cancelled is removed at the next start, wherever it is.
 _REMOVED = (Effect.WRITE_RECORD, Effect.WRITE_STATUS, Effect.REMOVE_JOB)
 _PUBLISHED = (Effect.WRITE_STATUS, Effect.REMOVE_SUPERSEDED, Effect.REMOVE_JOB)
+# The result goes first: what it says is what a start goes by, and it is over once it says so.
+_FORWARDED = (Effect.WRITE_RESULT, Effect.WRITE_STATUS, Effect.REMOVE_JOB)
 _TO_QUEUED = _give_away(Effect.MOVE_TO_QUEUED)
 _IN_HAND = (State.RETRIEVING, State.ASSEMBLING, State.PUBLISHING)
 
@@ -89,7 +98,21 @@ TRANSITIONS: dict[tuple[State | None, Event], Transition] = {
     (State.ASSEMBLING, Event.ASSEMBLED): Transition(State.PUBLISHING, _IN_PLACE),
     (State.PUBLISHING, Event.PUBLISHED): Transition(State.DONE, _PUBLISHED),
     (State.PUBLISHING, Event.PUBLISHED_PARTIAL): Transition(State.PARTIAL, _PUBLISHED),
-    **{(state, Event.DEFERRED): Transition(State.DEFERRED, _give_away(Effect.MOVE_TO_DEFERRED)) for state in _IN_HAND},
+    (State.PUBLISHING, Event.KEPT): Transition(State.PUBLISHING, (Effect.SYNC_OBJECTS, Effect.WRITE_RECORD)),
+    (State.PUBLISHING, Event.PUBLISHED_TO_FORWARD): Transition(
+        State.QUEUED, (Effect.WRITE_RECORD, Effect.WRITE_STATUS, Effect.REMOVE_SUPERSEDED, Effect.MOVE_TO_QUEUED)
+    ),
+    (State.QUEUED, Event.TAKEN_TO_FORWARD): Transition(State.FORWARDING, (Effect.MOVE_TO_ACTIVE, *_IN_PLACE)),
+    (State.FORWARDING, Event.FORWARDED): Transition(State.DONE, _FORWARDED),
+    (State.FORWARDING, Event.FORWARDED_PARTIAL): Transition(State.PARTIAL, _FORWARDED),
+    **{
+        (state, Event.FORWARDED_PARTIAL): Transition(State.PARTIAL, (Effect.MOVE_TO_ACTIVE, *_FORWARDED))
+        for state in (State.QUEUED, State.DEFERRED)
+    },
+    **{
+        (state, Event.DEFERRED): Transition(State.DEFERRED, _give_away(Effect.MOVE_TO_DEFERRED))
+        for state in (*_IN_HAND, State.FORWARDING)
+    },
     **{
         (state, Event.FAILED): Transition(
             State.FAILED, (Effect.WRITE_RECORD, Effect.MOVE_TO_HELD, Effect.DISCARD_OBJECTS, Effect.WRITE_STATUS)
@@ -99,10 +122,11 @@ TRANSITIONS: dict[tuple[State | None, Event], Transition] = {
     (State.RETRIEVING, Event.LEFT_INCOMPLETE): Transition(
         State.FAILED, (Effect.SYNC_OBJECTS, Effect.WRITE_RECORD, Effect.MOVE_TO_HELD, Effect.WRITE_STATUS)
     ),
-    **{(state, Event.STOPPED): Transition(State.QUEUED, _TO_QUEUED) for state in _IN_HAND},
+    (State.RETRIEVING, Event.POSTPONED): Transition(State.QUEUED, _TO_QUEUED),
+    **{(state, Event.STOPPED): Transition(State.QUEUED, _TO_QUEUED) for state in (*_IN_HAND, State.FORWARDING)},
     **{
         (state, Event.RECOVERED): Transition(State.QUEUED, _TO_QUEUED)
-        for state in (State.QUEUED, State.DEFERRED, State.FAILED, *_IN_HAND)
+        for state in (State.QUEUED, State.DEFERRED, State.FAILED, *_IN_HAND, State.FORWARDING)
     },
     **{(state, Event.DUE): Transition(State.QUEUED, (Effect.MOVE_TO_ACTIVE, *_TO_QUEUED)) for state in (State.QUEUED, State.DEFERRED)},
     **{(state, Event.RELEASED): Transition(State.QUEUED, (Effect.MOVE_TO_ACTIVE, *_TO_QUEUED)) for state in (State.QUEUED, State.FAILED)},

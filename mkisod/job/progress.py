@@ -11,7 +11,7 @@ from mkisod.errors import Problem
 from mkisod.job.manifest import Manifest, ReceivedInstance, count_expected, describe_accessions
 from mkisod.job.record import JobRecord, make_status
 from mkisod.job.request import Request
-from mkisod.job.status import AccessionStatus, Progress, Result, Status
+from mkisod.job.status import AccessionStatus, Forwarding, Progress, Result, Status
 
 
 @frozen
@@ -41,12 +41,13 @@ def describe_job(record: JobRecord, account: Account, updated: datetime, elapsed
         eta_s=estimate_eta(expected - received, received - account.received_before, elapsed_s) if expected else None,
         percent_assembled=account.percent_assembled,
     )
-    return evolve(status, progress=progress, accessions=_describe_accessions(record, account), result=account.result)
+    forward = tuple(Forwarding(destination) for destination in account.request.forward)
+    return evolve(status, progress=progress, accessions=_describe_accessions(record, account), result=account.result, forward=forward)
 
 
 def _describe_accessions(record: JobRecord, account: Account) -> tuple[AccessionStatus, ...]:
-    name_missing = account.moves_over or record.state.finished
-    described = describe_accessions(account.request.accessions, account.manifest, account.received, record.state, name_missing=name_missing)
+    name_missing, state = account.moves_over or record.published or record.state.finished, record.told_state
+    described = describe_accessions(account.request.accessions, account.manifest, account.received, state, name_missing=name_missing)
     return tuple(evolve(accession, error=account.accession_problems.get(accession.accession)) for accession in described)
 
 

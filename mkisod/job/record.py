@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import cattrs
@@ -32,6 +32,11 @@ def is_job_id(name: str) -> bool:
     return _JOB_ID.fullmatch(name) is not None
 
 
+def read_job_time(job_id: str) -> datetime:
+    """When the job was claimed, by its id, to the second."""
+    return datetime.strptime(job_id[:16], "%Y%m%dT%H%M%S%z")
+
+
 @frozen
 class JobRecord:
     """`attempt` counts tries; `owner_uid` is who dropped the request; `problem` is why the last attempt failed.
@@ -45,6 +50,8 @@ class JobRecord:
     state: State = State.QUEUED
     attempt: int = 1
     priority: str = "normal"
+    pacs: str | None = None  # as the request says; None: the default
+    counted: Mapping[str, int] = Factory(dict)  # by study, how many instances a C-MOVE was about, where that was more than is listed
     owner_uid: int | None = None
     problem: Problem | None = None
     retry_at: datetime | None = None
@@ -53,6 +60,7 @@ class JobRecord:
     boot_id: str = ""
     objects_synced: bool = False
     allow_partial: bool = False  # the client said so afterwards (.publish)
+    published: bool = False  # the result stands in the outbox; to forward it is all that is left
     version: int = field(default=VERSION)
 
     @property
@@ -60,25 +68,31 @@ class JobRecord:
         """The drop was read, and what it is worth stands here. From then on our synced copy counts: the drop may be lost yet, or change."""
         return self.owner_uid is not None
 
+    @property
+    def told_state(self) -> State:
+        """The state that the client is told: what is published is `forwarding` until that is over, also while it waits."""
+        return State.FORWARDING if self.published and not self.state.finished else self.state
+
 
 def make_status(record: JobRecord, updated: datetime, accessions: Sequence[str] = (), previous: Status | None = None) -> Status:
     """What the record alone tells the client; with what the `previous` status of the same job knew of its studies."""
     status = Status(
         ticket=record.ticket,
         job=record.job,
-        state=record.state,
+        state=record.told_state,
         created=record.created,
         updated=updated,
         attempt=record.attempt,
         retry_at=record.retry_at,
-        accessions=tuple(AccessionStatus(accession, record.state) for accession in accessions),
+        accessions=tuple(AccessionStatus(accession, record.told_state) for accession in accessions),
         error=record.problem,
         owner_uid=record.owner_uid,
     )
     if previous is None or previous.job != record.job:
         return status
-    known = tuple(evolve(accession, state=record.state) for accession in previous.accessions)
-    return evolve(status, progress=evolve(previous.progress, eta_s=None, percent_assembled=None), accessions=known or status.accessions)
+    known = tuple(evolve(accession, state=record.told_state) for accession in previous.accessions)
+    status = evolve(status, progress=evolve(previous.progress, eta_s=None, percent_assembled=None), accessions=known or status.accessions)
+    return evolve(status, result=previous.result, forward=previous.forward) if record.published else status
 
 
 def encode_record(record: JobRecord) -> bytes:

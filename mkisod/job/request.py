@@ -249,18 +249,23 @@ def choose_output(request: Request, medium: str, default: Collection[str]) -> fr
     return frozenset(default) - {"iso"} or frozenset({"dir"})
 
 
-def check_names(request: Request, *, pacs_names: Collection[str]) -> None:
-    """Raises `Permanent` (`pacs_unknown`) where the request names what is not configured."""
+def check_names(request: Request, *, pacs_names: Collection[str], destination_names: Collection[str] = ()) -> None:
+    """Raises `Permanent` (`pacs_unknown`, `destination_unknown`) where the request names what is not configured."""
     if request.pacs is not None and request.pacs not in pacs_names:
         known = ", ".join(pacs_names)
         raise Permanent(Code.PACS_UNKNOWN, f"There is no PACS called {request.pacs} in the configuration, which has {known}.")
+    if unknown := [name for name in request.forward if name not in destination_names]:
+        known = ", ".join(destination_names) or "none"
+        raise Permanent(
+            Code.DESTINATION_UNKNOWN, f"There is no destination called {', '.join(unknown)} in the configuration, which has {known}."
+        )
 
 
-def check_supported(request: Request) -> None:
-    """Raises `Permanent` (`not_supported`) for what the grammar knows and this version does not do: it must not be ignored."""
-    asked = {
-        "@forward": bool(request.forward),
-        "@modality": bool(request.modalities),
-    }
-    if refused := [directive for directive, present in asked.items() if present]:
-        raise Permanent(Code.NOT_SUPPORTED, f"This version of mkisod does not offer {', '.join(refused)}.")
+def check_supported(request: Request, *, can_query: bool) -> None:
+    """Raises `Permanent` (`not_supported`) for what the PACS of the request cannot do: it must not be ignored."""
+    if request.modalities and not can_query:
+        raise Permanent(
+            Code.NOT_SUPPORTED,
+            '@modality needs a PACS that answers C-FIND, and this one is configured with query = "none".',
+            "Leave @modality out, or name another PACS.",
+        )

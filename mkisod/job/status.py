@@ -96,16 +96,23 @@ class Result:
 
 
 @frozen
-class FailedInstance:
+class InstanceResult:
+    """`dimse_status`: four hexadecimal digits; None where the destination answered none. `reason`: why it was not taken."""
+
     sop_instance_uid: str
-    dimse_status: str  # four hexadecimal digits
+    dimse_status: str | None
+    reason: str = ""
 
 
 @frozen
 class Forwarding:
+    """Of one destination. `warnings` are among the sent; `conversions`: what went in another transfer syntax than it was received in."""
+
     destination: str
     sent: int = 0
-    failed: tuple[FailedInstance, ...] = ()
+    failed: tuple[InstanceResult, ...] = ()
+    warnings: tuple[InstanceResult, ...] = ()
+    conversions: tuple[str, ...] = ()
 
 
 @frozen

@@ -118,6 +118,7 @@ class Association:
             try:
                 if self._messages:
                     self._messages.abandon()
+                    self._messages.report_refused()
             finally:
                 self._around.conclude(self)
                 if self._contact.refused:
@@ -169,7 +170,7 @@ class Association:
                 implementation_version_name=IMPLEMENTATION_VERSION_NAME,
             )
         )
-        self._log.info("association_accepted", implementation=request.implementation)
+        self._log.debug("association_accepted", implementation=request.implementation)
         self._contact = evolve(self._contact, refused="")
         self._around.report_contact(self._contact)
         return self._transfer(self._messages)
@@ -215,7 +216,10 @@ class Association:
                     raise _invalid(f"PDU {pdu_type:02X}H of {length} bytes")
                 self._wire.skip(length)
                 released = pdu_type == pdu.A_RELEASE_RQ
-                self._log.info("association_released" if released else "association_aborted_by_peer", instances=messages.instances)
+                if released:
+                    self._log.debug("association_released", instances=messages.instances)
+                else:
+                    self._log.warning("association_aborted_by_peer", instances=messages.instances)
                 return pdu.encode_release_response() if released else b""
             else:
                 known = pdu_type in (pdu.A_ASSOCIATE_RQ, pdu.A_ASSOCIATE_AC, pdu.A_ASSOCIATE_RJ, pdu.A_RELEASE_RP)

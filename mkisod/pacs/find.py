@@ -1,24 +1,26 @@
 """Asking the archive what there is: C-FIND at STUDY, SERIES and IMAGE level of the Study Root model (PS3.4 C.4.1, C.6.2).
 
-Promises a listing of every SOP Instance UID, or an error; never a listing that was cut short. A response counts when its accession number
-is the one that was asked for: archives match by prefix, ignore case, or ignore the key altogether.
+A response counts when its accession number is the one that was asked for: archives match by prefix, ignore case, or ignore the key
+altogether. A listing that was cut short is said to be (job/evidence.py judges it); an archive that does not answer at all is an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
-from attrs import evolve, frozen
+from attrs import evolve
 from pydicom.dataset import Dataset
 
 from mkisod.errors import Code, Permanent, Transient
-from mkisod.job.manifest import SeriesListing, StudyListing
+from mkisod.job.evidence import judge_listing
+from mkisod.job.manifest import SeriesListing, StudyListing, has_accession
 from mkisod.job.patient import PatientIdentity
+from mkisod.job.status import Evidence
 from mkisod.pacs.associate import FIND, Association
 
 _PENDING = (0xFF00, 0xFF01)  # PS3.4 Table C.4-1: the second says that optional keys were not supported
 _SUCCESS = 0x0000
-_UNREACHABLE = ("OFFLINE", "UNAVAILABLE")
+_UNREACHABLE = ("OFFLINE", "UNAVAILABLE")  # PS3.3 C.4.23.1.1
 
 _STUDY_KEYS = (
     "StudyDate",
@@ -35,67 +37,88 @@ _SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances
 _INSTANCE_KEYS = ("SOPInstanceUID",)
 
 
-@frozen
-class FoundStudy:
-    """One response at STUDY level, and the number of instances the archive claims (None: it does not say)."""
-
-    listing: StudyListing
-    number_of_instances: int | None
-    availability: str
+class _CutShort(Transient):
+    """The final DIMSE status was not success, so there may be more than was answered."""
 
 
-def find_studies(association: Association, accession: str, clock_s: Callable[[], float]) -> list[FoundStudy]:
-    """The studies with this accession number.
+def find_studies(association: Association, accession: str, clock_s: Callable[[], float]) -> list[StudyListing]:
+    """The studies with this accession number, without their series.
 
     Raises `Permanent`: `accession_not_found`, `accession_mismatch` where only others were answered, `study_unavailable`;
     `Transient`: `query_failed`, `timeout`, `pacs_unreachable`.
     """
     exact, others = [], 0
     for answer in _query(association, _make_identifier("STUDY", {"AccessionNumber": accession}, _STUDY_KEYS), clock_s):
-        if accession in _values(answer, "AccessionNumber"):
+        if has_accession("\\".join(_values(answer, "AccessionNumber")), accession):
             exact.append(answer)
         else:
             others += 1  # only counted: an archive that ignores the key answers with all that it has
+    name = association.peer.name
     if others and not exact:
         raise Permanent(
-            Code.ACCESSION_MISMATCH,
-            f"{association.peer.name} has no study with accession number {accession}, but answered with {others} others.",
+            Code.ACCESSION_MISMATCH, f"{name} has no study with accession number {accession}, but answered with {others} others."
         )
     if not exact:
-        raise Permanent(Code.ACCESSION_NOT_FOUND, f"{association.peer.name} has no study with accession number {accession}.")
-    studies = {study.listing.study_instance_uid: study for study in (_make_study(association, answer, accession) for answer in exact)}
-    for study in studies.values():
-        if study.availability in _UNREACHABLE:
-            raise Permanent(Code.STUDY_UNAVAILABLE, f"{association.peer.name} holds the study of {accession} {study.availability.lower()}.")
-    return list(studies.values())
+        raise Permanent(Code.ACCESSION_NOT_FOUND, f"{name} has no study with accession number {accession}.")
+    for answer in exact:
+        if (availability := _text(answer, "InstanceAvailability")) in _UNREACHABLE:
+            raise Permanent(Code.STUDY_UNAVAILABLE, f"{name} holds the study of {accession} {availability.lower()}.")
+    studies = (_make_study(association, answer, accession) for answer in exact)
+    return list({study.study_instance_uid: study for study in studies}.values())
 
 
-def list_study(association: Association, study: FoundStudy, clock_s: Callable[[], float]) -> StudyListing:
-    """Every instance of a study. Raises as `find_studies` does; `query_failed` also where the listing is shorter than the counts."""
-    uid = study.listing.study_instance_uid
-    series = []
-    # One query at a time on an association: all series first.
-    for answer in list(_query(association, _make_identifier("SERIES", {"StudyInstanceUID": uid}, _SERIES_KEYS), clock_s)):
-        series_uid = _uid(association, answer, "SeriesInstanceUID")
-        keys = {"StudyInstanceUID": uid, "SeriesInstanceUID": series_uid}
-        instances = _query(association, _make_identifier("IMAGE", keys, _INSTANCE_KEYS), clock_s)
-        uids = tuple(dict.fromkeys(_uid(association, instance, "SOPInstanceUID") for instance in instances))
-        _check_length(association, "series", len(uids), _number(answer, "NumberOfSeriesRelatedInstances"))
-        series.append(SeriesListing(series_uid, _text(answer, "Modality"), uids))
-    listing = evolve(study.listing, series=tuple(series))
-    listed = sum(len(s.sop_instance_uids) for s in series)
-    _check_length(association, "study", listed, study.number_of_instances)
-    if not listed:
-        raise Permanent(Code.ACCESSION_NOT_FOUND, f"{association.peer.name} lists no instance in the study of {study.listing.accession}.")
-    modalities = study.listing.modalities or tuple(dict.fromkeys(s.modality for s in series))
-    return evolve(listing, modalities=modalities)
+def list_study(
+    association: Association,
+    study: StudyListing,
+    clock_s: Callable[[], float],
+    *,
+    modalities: Collection[str] = (),
+    wanted: Evidence = Evidence.INSTANCES,
+) -> StudyListing:
+    """The study with its series, those of `modalities` alone if there are any, and their instances.
+
+    Raises as `find_studies` does; `query_failed` also where modalities have to be told apart and the series are not all listed.
+    """
+    keys = {"StudyInstanceUID": study.study_instance_uid}
+    faults: dict[str, str] = {}
+    answers, fault = _list(association, _make_identifier("SERIES", keys, _SERIES_KEYS), "SeriesInstanceUID", clock_s)
+    if fault:
+        faults[""] = fault
+        if modalities:
+            raise Transient(Code.QUERY_FAILED, f"{fault} So no series can be chosen by modality.")
+    series = [
+        SeriesListing(uid, _text(answer, "Modality"), (), _number(answer, "NumberOfSeriesRelatedInstances"))
+        for uid, answer in answers.items()
+    ]
+    if wanted is Evidence.INSTANCES:
+        for i, one in enumerate(series):
+            if modalities and one.modality not in modalities:
+                continue
+            keys["SeriesInstanceUID"] = one.series_instance_uid
+            answers, fault = _list(association, _make_identifier("IMAGE", keys, _INSTANCE_KEYS), "SOPInstanceUID", clock_s)
+            series[i] = evolve(one, sop_instance_uids=tuple(answers))
+            if fault:
+                faults[one.series_instance_uid] = fault
+                if not answers:  # it does not list instances at all; the others would only cost time
+                    break
+    return judge_listing(study, series, faults, modalities=modalities, wanted=wanted)
 
 
-def _check_length(association: Association, level: str, listed: int, claimed: int | None) -> None:
-    if claimed is not None and listed < claimed:
-        raise Transient(
-            Code.QUERY_FAILED, f"{association.peer.name} lists {listed} instances of a {level}, but says that it has {claimed}."
-        )
+def _list(
+    association: Association, identifier: Dataset, unique_key: str, clock_s: Callable[[], float]
+) -> tuple[dict[str, Dataset], str]:
+    """The answers by their unique key, and why they may not be all ('' where they are)."""
+    answers: dict[str, Dataset] = {}
+    fault = ""
+    try:
+        for answer in _query(association, identifier, clock_s):
+            if uid := _find_uid(answer, unique_key):
+                answers[uid] = answer
+            else:
+                fault = f"{association.peer.name} answered a C-FIND without a usable {unique_key}."
+    except _CutShort as error:
+        fault = error.message
+    return answers, fault
 
 
 def _make_identifier(level: str, unique_keys: dict[str, str], return_keys: tuple[str, ...]) -> Dataset:
@@ -126,13 +149,15 @@ def _query(association: Association, identifier: Dataset, clock_s: Callable[[], 
             yield answer
             asked_s = clock_s()
         elif response.Status != _SUCCESS:
-            raise Transient(Code.QUERY_FAILED, f"{association.peer} answered {what} with DIMSE status {response.Status:04X}H.")
+            raise _CutShort(Code.QUERY_FAILED, f"{association.peer} answered {what} with DIMSE status {response.Status:04X}H.")
 
 
-def _make_study(association: Association, answer: Dataset, accession: str) -> FoundStudy:
-    listing = StudyListing(
+def _make_study(association: Association, answer: Dataset, accession: str) -> StudyListing:
+    if not (uid := _find_uid(answer, "StudyInstanceUID")):
+        raise Transient(Code.QUERY_FAILED, f"{association.peer.name} answered a C-FIND without a usable StudyInstanceUID.")
+    return StudyListing(
         accession=accession,
-        study_instance_uid=_uid(association, answer, "StudyInstanceUID"),
+        study_instance_uid=uid,
         patient=PatientIdentity(
             patient_id=_text(answer, "PatientID"),
             issuer=_text(answer, "IssuerOfPatientID"),
@@ -140,16 +165,15 @@ def _make_study(association: Association, answer: Dataset, accession: str) -> Fo
             birth_date=_text(answer, "PatientBirthDate"),
         ),
         modalities=_values(answer, "ModalitiesInStudy"),
+        number_of_instances=_number(answer, "NumberOfStudyRelatedInstances"),
+        is_near_line=_text(answer, "InstanceAvailability") == "NEARLINE",
     )
-    return FoundStudy(listing, _number(answer, "NumberOfStudyRelatedInstances"), _text(answer, "InstanceAvailability"))
 
 
-def _uid(association: Association, answer: Dataset, keyword: str) -> str:
-    """A unique key of an answer. Without it nothing can be asked further: an empty key matches the whole archive (PS3.4 C.2.2.2.3)."""
+def _find_uid(answer: Dataset, keyword: str) -> str:
+    """A unique key of an answer; '' where it is of no use: an empty key matches the whole archive (PS3.4 C.2.2.2.3)."""
     uid = _text(answer, keyword)
-    if not uid or "\\" in uid or "*" in uid or "?" in uid:
-        raise Transient(Code.QUERY_FAILED, f"{association.peer.name} answered a C-FIND without a usable {keyword}.")
-    return uid
+    return "" if "\\" in uid or "*" in uid or "?" in uid else uid
 
 
 def _text(answer: Dataset, keyword: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 
 from attrs import frozen
-from structlog.typing import FilteringBoundLogger
 
 from mkisod.pacs.command import Command
 from mkisod.pacs.header import LIMIT_BYTES, scan_header
@@ -32,12 +31,11 @@ class Origin:
 class IncomingInstance:
     """Used by one thread: `write` for each fragment, then `finish`; or `abandon` at any time."""
 
-    def __init__(self, command: Command, transfer_syntax_uid: str, origin: Origin, reception: Reception, log: FilteringBoundLogger) -> None:
+    def __init__(self, command: Command, transfer_syntax_uid: str, origin: Origin, reception: Reception) -> None:
         self._command = command
         self._transfer_syntax_uid = transfer_syntax_uid
         self._origin = origin
         self._reception = reception
-        self._log = log
         self._head: bytearray | None = None  # what came before the header was complete, where the first fragment did not hold all of it
         self._next_scan_bytes = 0
         self._arrival: Arrival | None = None
@@ -82,13 +80,11 @@ class IncomingInstance:
                 self._refuse_for(error)
         if self._refusal is None:
             return SUCCESS, ""
-        self._log.warning(
-            "instance_refused",
-            sop_instance_uid=self._command.sop_instance_uid,
-            dimse_status=f"{self._refusal.dimse_status:04X}",
-            comment=self._refusal.comment,
-        )
         return self._refusal.dimse_status, self._refusal.comment
+
+    def describe_refusal(self) -> dict[str, str]:
+        """What the journal is to know of an instance that was refused: which it is, and whose request it was sent for."""
+        return {"sop_instance_uid": self._command.sop_instance_uid, **(self._refusal.about if self._refusal else {})}
 
     def abandon(self, error: OSError | None = None) -> None:
         """The rest will not come, or cannot be written (`error`)."""
@@ -147,7 +143,6 @@ class IncomingInstance:
     def _refuse_for(self, error: OSError) -> None:
         """What the operating system denies is a lack of ours, never a fault of the instance: A7xxH, not CxxxH (PS3.4 Table B.2-1)."""
         reason = os.strerror(error.errno) if error.errno else "I/O error"
-        self._log.error("instance_not_written", sop_instance_uid=self._command.sop_instance_uid, error=reason)
         self._refusal = Refusal(OUT_OF_RESOURCES, f"cannot store: {reason}")
 
 

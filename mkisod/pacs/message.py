@@ -7,6 +7,7 @@ PS3.7 raises `AbortAssociation`: with its framing lost there is nothing left to 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from structlog.typing import FilteringBoundLogger
@@ -51,6 +52,7 @@ class MessageReceiver:
         self._instance: IncomingInstance | None = None
         self._answer = (SUCCESS, "")  # to a message whose data set nobody reads
         self.instances = 0  # stored, for the journal
+        self._refused = Counter[int]()  # by DIMSE status
 
     def begin_fragment(self, context_id: int, control: int) -> Callable[[memoryview], None]:
         """Where the bytes of this fragment go."""
@@ -86,6 +88,18 @@ class MessageReceiver:
         if instance is not None:
             instance.abandon()
 
+    def report_refused(self) -> None:
+        """At the end: how many instances were refused, where the journal has been told of some only."""
+        if (count := self._refused.total()) > len(self._refused):
+            self._log.warning("instances_refused", count=count, further=count - len(self._refused))
+
+    def _note_refused(self, instance: IncomingInstance, dimse_status: int, comment: str) -> None:
+        """The first of each kind is told: an archive that ignores what it was asked for sends all that it has."""
+        self._refused[dimse_status] += 1
+        if self._refused[dimse_status] == 1:
+            facts = instance.describe_refusal()
+            self._log.warning("instance_refused", dimse_status=f"{dimse_status:04X}", comment=comment, **facts)
+
     def _collect_command(self, piece: memoryview) -> None:
         if len(self._command_bytes) + len(piece) > dimse.MAX_COMMAND_BYTES:
             raise _violation("the command set is too long")
@@ -108,7 +122,7 @@ class MessageReceiver:
         self._command = command
         if command.field == dimse.C_STORE_RQ and self._answer[0] == SUCCESS:
             context = self._contexts[self._context_id]
-            self._instance = IncomingInstance(command, context.transfer_syntax_uid, self._origin, self._reception, self._log)
+            self._instance = IncomingInstance(command, context.transfer_syntax_uid, self._origin, self._reception)
 
     def _judge(self, command: Command) -> tuple[int, str]:
         """What can be said about a request before its data set: DIMSE status and Error Comment.
@@ -135,8 +149,11 @@ class MessageReceiver:
         dimse_status, comment = self._answer
         if self._instance is not None:
             dimse_status, comment = self._instance.finish()
+            if dimse_status == SUCCESS:
+                self.instances += 1
+            else:
+                self._note_refused(self._instance, dimse_status, comment)
             self._instance = None
-            self.instances += dimse_status == SUCCESS
         elif dimse_status != SUCCESS:
             self._log.warning("request_refused", command_field=f"{command.field:04X}", dimse_status=f"{dimse_status:04X}", comment=comment)
         context_id, self._context_id, self._command = self._context_id, 0, None

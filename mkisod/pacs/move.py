@@ -1,11 +1,13 @@
 """Moving: one C-MOVE, running in a thread of its own while the job waits for what it brings.
 
 The identifier carries Query/Retrieve Level and unique keys only (PS3.4 C.4.2.1.4, C.4.2.2.1): the one form that every archive examined
-accepts. What the archive says at the end is kept as it is; whether the instances arrived is for the manifest to say, not for a counter.
+accepts. Only an archive that answers no C-FIND is asked by accession number, which some accept although it is no unique key. What the
+archive says at the end is kept as it is; whether the instances arrived is for the manifest to say, not for a counter.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 
@@ -13,11 +15,12 @@ from attrs import frozen
 from pydicom.dataset import Dataset
 
 from mkisod.errors import Code, MkisodError, Permanent, Transient
-from mkisod.job.manifest import Move
+from mkisod.job.moves import Move
 from mkisod.pacs.associate import MOVE, Association, Peer
 
 _PENDING = (0xFF00, 0xFF01)
 _CANCEL_TIMEOUT_S = 2.0  # for the final response to a C-CANCEL; an archive may ignore it
+_UID = re.compile(r"[0-9.]{1,64}")
 SUCCESS = 0x0000
 DESTINATION_UNKNOWN = 0xA801  # PS3.4 Table C.4-2
 
@@ -29,11 +32,23 @@ class MoveOutcome:
     dimse_status: int
     completed: int | None = None
     failed: int | None = None
+    warning: int | None = None
     failed_sop_instance_uids: tuple[str, ...] = ()
 
     @property
     def succeeded(self) -> bool:
         return self.dimse_status == SUCCESS
+
+    @property
+    def sent(self) -> int | None:
+        """How many the archive says it has sent; None: it does not say."""
+        return None if self.completed is None else self.completed + (self.warning or 0)
+
+    @property
+    def number_of_instances(self) -> int | None:
+        """How many it was about; None: that is not known. A failure that counts nothing says nothing (measured: Orthanc, C000H)."""
+        number = None if self.sent is None else self.sent + (self.failed or 0)
+        return number if number or self.succeeded else None
 
 
 class RunningMove:
@@ -78,7 +93,7 @@ class RunningMove:
         except MkisodError as error:
             self.error = error
         except Exception as error:  # noqa: BLE001 - a defect, and nobody above this frame would see it
-            self.error = Permanent(Code.INTERNAL, f"A C-MOVE ended in {type(error).__name__}: {error}.")
+            self.error = Permanent(Code.INTERNAL, f"A C-MOVE ended in {type(error).__name__}.")
         finally:
             self._report_change()
 
@@ -99,8 +114,13 @@ class RunningMove:
 
 def make_identifier(move: Move) -> Dataset:
     identifier = Dataset()
-    identifier.StudyInstanceUID = move.study_instance_uid
     identifier.QueryRetrieveLevel = "STUDY"
+    if move.accession:
+        identifier.AccessionNumber = move.accession
+        if not move.accession.isascii():
+            identifier.SpecificCharacterSet = "ISO_IR 192"
+        return identifier
+    identifier.StudyInstanceUID = move.study_instance_uid
     if move.series_instance_uid is not None:
         identifier.QueryRetrieveLevel = "SERIES"
         identifier.SeriesInstanceUID = move.series_instance_uid
@@ -120,7 +140,8 @@ def _make_outcome(response: Dataset, identifier: Dataset | None) -> MoveOutcome:
         response.Status,
         response.get("NumberOfCompletedSuboperations"),
         response.get("NumberOfFailedSuboperations"),
-        tuple(str(uid) for uid in failed_uids or ()),
+        response.get("NumberOfWarningSuboperations"),
+        tuple(str(uid) for uid in failed_uids or () if _UID.fullmatch(str(uid))),
     )
 
 

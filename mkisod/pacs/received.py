@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pydicom
+from pydicom.multival import MultiValue
 
 from mkisod.job.manifest import ReceivedInstance
 from mkisod.job.patient import PatientIdentity
 
-_TAGS = ["SpecificCharacterSet", "SOPInstanceUID", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate"]
+_TAGS = ["SpecificCharacterSet", "SOPInstanceUID", "AccessionNumber", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate"]
 _TAGS += ["StudyInstanceUID", "SeriesInstanceUID"]
 
 
@@ -19,7 +20,8 @@ def read_received(path: Path) -> ReceivedInstance:
 
     def text(keyword: str) -> str:
         value = dataset.get(keyword)
-        return "" if value is None else str(value).strip(" \0")
+        values = [] if value is None else value if isinstance(value, MultiValue) else [value]
+        return "\\".join(str(one).strip(" \0") for one in values)
 
     return ReceivedInstance(
         sop_instance_uid=text("SOPInstanceUID"),
@@ -27,4 +29,5 @@ def read_received(path: Path) -> ReceivedInstance:
         series_instance_uid=text("SeriesInstanceUID"),
         patient=PatientIdentity(text("PatientID"), text("IssuerOfPatientID"), text("PatientName"), text("PatientBirthDate")),
         size_bytes=path.stat().st_size,
+        accession=text("AccessionNumber"),
     )

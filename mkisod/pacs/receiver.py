@@ -22,20 +22,24 @@ from structlog.typing import FilteringBoundLogger
 from mkisod.errors import Code, Permanent
 from mkisod.pacs.association import Association, Surroundings
 from mkisod.pacs.contact import Contact
+from mkisod.pacs.listener import listen
 from mkisod.pacs.reception import Reception
 from mkisod.pacs.settings import ReceiverSettings, TlsSettings
 
 __all__ = ["Receiver", "ReceiverSettings", "TlsSettings"]
 
 MAX_OTHER_CONNECTIONS: Final = 64  # those before and after their association
-_BACKLOG: Final = 128
 _EXHAUSTED_WAIT_S: Final = 1.0  # until an accept is tried again when descriptors or memory have run out
+_LATECOMERS_WAIT_S: Final = 1.0  # for the requests of those whose connection was accepted just before the stop
 _LAST_WAIT_S: Final = 2.0  # for the other sides to close after an A-ABORT, and for threads to end after their connection was cut
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Receiver:
-    """`bind`, `start`, `stop`, once each and in this order. `failed` is set if the thread that accepts connections dies."""
+    """`bind`, `start`, `stop`, once each and in this order. `failed` is set if the thread that accepts connections dies.
+
+    `report_alive` is called by that thread whenever it wakes.
+    """
 
     def __init__(
         self,
@@ -45,16 +49,19 @@ class Receiver:
         log: FilteringBoundLogger,
         listener: socket.socket | None = None,
         report_contact: Callable[[Contact], None] = lambda _: None,
+        report_alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._reception = reception
         self._log = log
         self._listener = listener
         self._report_contact = report_contact
-        self._owns_listener = listener is None
+        self._report_alive = report_alive
+        self.owns_listener = listener is None
         self._tls: ssl.SSLContext | None = None
         self._thread: threading.Thread | None = None
         self._wakeup_fd = self._interrupt_fd = -1
+        self._accepts = True
         self._changed = threading.Condition()  # guards the four below
         self._stopping = False
         self._established: set[Association] = set()
@@ -67,15 +74,20 @@ class Receiver:
         if self._settings.tls is not None:
             self._tls = _load_tls(self._settings.tls)
         if self._listener is None:
-            self._listener = _listen(self._settings.host, self._settings.port)
+            self._listener = listen(self._settings.host, self._settings.port)
         self._log.info("receiver_bound", port=self.address[1], ae_title=self._settings.ae_title)
+
+    @property
+    def listener(self) -> socket.socket:
+        """The socket that is bound."""
+        if self._listener is None:
+            raise RuntimeError("the receiver is not bound")
+        return self._listener
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port that are really bound."""
-        if self._listener is None:
-            raise RuntimeError("the receiver is not bound")
-        host, port = self._listener.getsockname()[:2]
+        host, port = self.listener.getsockname()[:2]
         return host, port
 
     @property
@@ -85,19 +97,27 @@ class Receiver:
 
     def start(self) -> None:
         """Begins to accept connections."""
-        if self._listener is None:
-            raise RuntimeError("the receiver is not bound")
+        listener = self.listener
         self._wakeup_fd, self._interrupt_fd = os.eventfd(0, os.EFD_CLOEXEC), os.eventfd(0, os.EFD_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, args=(self._listener,), name="receiver", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="receiver", daemon=True)
         self._thread.start()
+
+    def wake(self) -> None:
+        """Let the thread that accepts connections show that it lives, by `report_alive`."""
+        os.eventfd_write(self._wakeup_fd, 1)
+
+    def change(self, settings: ReceiverSettings) -> None:
+        """For associations from now on. The port and the certificates stay as they are."""
+        self._settings = settings
 
     def stop(self, grace_s: float) -> None:
         """No new associations; those that run get `grace_s` seconds, then an A-ABORT. Returns when all is over."""
         if self._thread is not None:
-            os.eventfd_write(self._wakeup_fd, 1)
+            self._accepts = False
+            self.wake()
             self._thread.join()
             os.close(self._wakeup_fd)
-        if self._listener is not None and self._owns_listener:
+        if self._listener is not None and self.owns_listener:
             self._listener.close()  # before the grace: who comes now is to be refused, not to wait in vain
         if self._thread is not None:
             self._thread = None
@@ -106,6 +126,7 @@ class Receiver:
 
     def _end_associations(self, grace_s: float) -> None:
         with self._changed:
+            self._changed.wait_for(lambda: not self._others, min(grace_s, _LATECOMERS_WAIT_S))
             self._stopping = True
             for connection in self._others:
                 connection.cut()
@@ -137,7 +158,11 @@ class Receiver:
         poll = select.poll()
         poll.register(self._wakeup_fd, select.POLLIN)
         poll.register(listener, select.POLLIN)
-        while all(fd != self._wakeup_fd for fd, _ in poll.poll()):
+        while self._accepts:
+            self._report_alive()
+            if any(fd == self._wakeup_fd for fd, _ in poll.poll()):
+                os.eventfd_read(self._wakeup_fd)
+                continue
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -145,7 +170,7 @@ class Receiver:
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                self._log.error("connection_not_accepted", error=os.strerror(error.errno or 0))
+                self._log.error("connection_not_accepted", reason=os.strerror(error.errno or 0))
                 poll.unregister(listener)
                 poll.poll(_EXHAUSTED_WAIT_S * 1000)
                 poll.register(listener, select.POLLIN)
@@ -177,7 +202,7 @@ class Receiver:
         try:
             thread.start()
         except RuntimeError:  # the system has no thread left
-            log.exception("connection_not_accepted")
+            log.exception("connection_not_accepted", reason="the system has no thread left")
             self._forget(association)
 
     def _attend(self, association: Association, log: FilteringBoundLogger) -> None:
@@ -194,6 +219,7 @@ class Receiver:
                 return False
             del self._others[association]
             self._established.add(association)
+            self._changed.notify_all()
             return True
 
     def _conclude(self, association: Association) -> None:
@@ -210,22 +236,6 @@ class Receiver:
             self._established.discard(association)
             self._others.pop(association, None)
             self._changed.notify_all()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        if not host:
-            dual = socket.has_dualstack_ipv6()
-            family = socket.AF_INET6 if dual else socket.AF_INET
-            return socket.create_server(("", port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise Permanent(Code.PORT_UNAVAILABLE, f"Port {port} is already in use.") from error
-        where = f"{host}:{port}" if host else f"port {port}"
-        advice = "Give the receiver an address of this machine and a port it may use."
-        raise Permanent(Code.PORT_UNAVAILABLE, f"The receiver cannot listen on {where}: {error.strerror}.", advice) from error
 
 
 def _load_tls(settings: TlsSettings) -> ssl.SSLContext:

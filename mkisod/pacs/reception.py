@@ -48,12 +48,16 @@ class Offer:
 
 
 class Refusal(Exception):
-    """The instance is not taken. `dimse_status` is answered; `comment` (at most 64 ASCII characters, VR LO) goes with it."""
+    """The instance is not taken. `dimse_status` is answered; `comment` (at most 64 ASCII characters, VR LO) goes with it.
 
-    def __init__(self, dimse_status: int, comment: str) -> None:
+    `about`: what the journal is told besides, the ticket for instance.
+    """
+
+    def __init__(self, dimse_status: int, comment: str, **about: str) -> None:
         super().__init__(f"{comment} (DIMSE status {dimse_status:04X}H)")
         self.dimse_status = dimse_status
         self.comment = comment
+        self.about = about
 
 
 class Arrival(Protocol):

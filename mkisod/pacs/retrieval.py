@@ -1,32 +1,42 @@
-"""Bringing the studies of a request into the job's directory: ask, expect, move, compare, move again.
+"""Bringing the studies of a request into the job's directory: ask, expect, move, compare, move again, ask once more.
 
-Promises that it returns only when every instance of the manifest stands there, or raises what is the matter. Success of a C-MOVE is
-never taken for arrival. All time-outs are measured on a monotonic clock that is handed in; nothing polls: the wait is on the
-expectation's condition, which every instance, every response and every interruption notifies.
+Promises that it returns only when everything the archive announced stands there, or raises what is the matter. Success of a C-MOVE is
+never taken for arrival.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from attrs import evolve
 from structlog.typing import FilteringBoundLogger
 
 from mkisod.config.settings import PacsSettings
 from mkisod.errors import Code, MkisodError, Permanent, Transient
-from mkisod.job.manifest import Manifest, Move, StudyListing, check_patients, check_received, count_expected, plan_moves
+from mkisod.job.evidence import has_changed
+from mkisod.job.manifest import Manifest, ReceivedInstance, StudyListing, check_patients, check_received
+from mkisod.job.moves import Move, learn_from_move, plan_moves
 from mkisod.job.request import Request
+from mkisod.job.status import Evidence
+from mkisod.pacs.asking import find_all, list_all, refuse_empty
 from mkisod.pacs.associate import FIND, Association, Peer
-from mkisod.pacs.expectations import Expectation, Expectations
-from mkisod.pacs.find import FoundStudy, find_studies, list_study
+from mkisod.pacs.expectation import Expectation
+from mkisod.pacs.expectations import Expectations, ExpectedMove
 from mkisod.pacs.move import MoveOutcome, RunningMove, explain_outcome
+from mkisod.pacs.waiting import Interrupted, Waiting
 
+_MOST_LATE_LOOKS = 2  # at what may have come late, after everything that was announced is there
+_MOST_FRUITLESS_MOVES = 16  # in a row, before it is believed that no part of a list can be had; enough to find one among thousands
 
-class Interrupted(BaseException):
-    """The daemon stops. No failure, so nothing that catches failures may catch it."""
+_MEASURES = {Evidence.COUNTS: "the numbers of the PACS", Evidence.RESPONSES: "the counters of its C-MOVE responses"}
 
 
 class Retrieval:
-    """One attempt of one job. `report` is called in the job's own thread when something may have changed, and at least once a second."""
+    """One attempt of one job. `report` is called in the job's own thread when something may have changed, and at least once a second.
+
+    `patience_s`: for so long yet a study that is near line is waited for, by coming back later.
+    """
 
     def __init__(
         self,
@@ -35,6 +45,7 @@ class Retrieval:
         ae_title: str,
         expectations: Expectations,
         *,
+        patience_s: float,
         clock_s: Callable[[], float],
         is_interrupted: Callable[[], bool],
         report: Callable[[Expectation], None],
@@ -44,11 +55,13 @@ class Retrieval:
         self._settings = settings
         self._ae_title = ae_title
         self._expectations = expectations
+        self._patience_s = patience_s
         self._clock_s = clock_s
         self._is_interrupted = is_interrupted
         self._report = report
         self._log = log
         self._asking: Association | None = None
+        self._learned: list[tuple[Move, int | None, tuple[str, ...]]] = []  # what the C-MOVEs of this attempt have said
 
     def interrupt(self) -> None:
         """End the wait for an answer to a query. Called from another thread, once `is_interrupted` says so."""
@@ -56,79 +69,136 @@ class Retrieval:
             association.abort()
 
     def ask(self, request: Request) -> Manifest:
-        """The manifest of a request. Raises `MkisodError` where an accession is not found or the patients are not one."""
-        studies: list[StudyListing] = []
+        """The manifest of a request. Raises `MkisodError` where an accession is not found, or the patients are not one.
+
+        An archive that answers no C-FIND is not asked: then only its C-MOVE tells.
+        """
+        if self._settings.query == "none":
+            return Manifest(by_accession=dict.fromkeys(request.accessions))
+        with self._associate() as association:
+            found = find_all(association, request, self._clock_s, self._check_interrupted)
+            near_line = dict.fromkeys(study.accession for study in found if study.is_near_line)
+            if near_line and self._patience_s > 0:
+                raise Transient(
+                    Code.STUDY_UNAVAILABLE,
+                    f"{self._peer.name} holds the study of {', '.join(near_line)} near line.",
+                    "Nothing has to be done. It is looked at again, and moved at the latest when nearline_timeout_s is over.",
+                )
+            return self._list_all(association, request, found)
+
+    def _list_all(self, association: Association, request: Request, found: list[StudyListing]) -> Manifest:
+        wanted = Evidence(self._settings.query)
+        return list_all(association, request, found, wanted=wanted, clock_s=self._clock_s, check_interrupted=self._check_interrupted)
+
+    @contextmanager
+    def _associate(self) -> Iterator[Association]:
         with Association(self._peer, self._ae_title, [FIND], response_timeout_s=self._settings.response_timeout_s) as association:
             self._asking = association
-            # All of STUDY level first: whether these are one patient's studies is known before anything is listed.
-            found = self._find_all(association, request)
-            check_patients(
-                # One study may come under two accession numbers.
-                [patient for _, patient in dict.fromkeys((study.listing.study_instance_uid, study.listing.patient) for study in found)],
-                patient_id=request.patient_id,
-                birth_date=request.birth_date,
-                several_allowed="several-patients" in request.allow,
-            )
-            for study in found:
-                self._check_interrupted()
-                studies.append(list_study(association, study, self._clock_s))
-        return Manifest(tuple(studies))
-
-    def _find_all(self, association: Association, request: Request) -> list[FoundStudy]:
-        """The studies of every accession. What is permanently wrong with several of them is said of all at once."""
-        found: list[FoundStudy] = []
-        errors: dict[str, Permanent] = {}
-        for accession in request.accessions:
-            self._check_interrupted()
-            try:
-                found += find_studies(association, accession, self._clock_s)
-            except Permanent as error:
-                errors[accession] = error
-        if errors:
-            first = next(iter(errors.values()))
-            whole = Permanent(first.code, " ".join(e.message for e in errors.values()), first.advice)
-            whole.accessions = {accession: e.problem for accession, e in errors.items()}
-            raise whole
-        return found
+            yield association
 
     def fetch(self, request: Request, expectation: Expectation) -> None:
-        """Move until nothing of the manifest is missing. Raises `Transient` (`incomplete`, `timeout` ...), `Permanent` or `Interrupted`.
+        """Move until nothing is missing. Raises `Transient` (`incomplete`, `timeout` ...), `Permanent`, `StudiesInUse` or `Interrupted`.
 
         However it ends, the expectation is closed: what it has received is what there is.
         """
         try:
-            with self._expectations.expect(expectation, self._is_interrupted):
+            with self._expectations.expect(expectation):
+                asked = expectation.manifest
                 error = self._move_all(expectation)
+                for _ in range(_MOST_LATE_LOOKS):
+                    if expectation.find_shortage() or (again := self._look_again(request, expectation, asked)) is None:
+                        break
+                    asked = again
+                    error = self._move_all(expectation)
         finally:
             received = expectation.close()
         self._report(expectation)
         manifest = expectation.manifest
+        for study in manifest.studies:
+            if study.doubt:
+                measure = _MEASURES[study.evidence]
+                expectation.warn(f"Whether study {study.study_instance_uid} is whole is known by {measure}: {study.doubt}")
         check_received(manifest, received.values(), patient_id=request.patient_id, birth_date=request.birth_date)
-        missing = len(manifest.missing(received))
-        if not missing:
+        if manifest.by_accession:  # nobody could say before whose studies these are
+            patients = [study.patient for study in manifest.studies]
+            several_allowed = "several-patients" in request.allow
+            check_patients(patients, patient_id=request.patient_id, birth_date=request.birth_date, several_allowed=several_allowed)
+        self._refuse_shortage(request, manifest, received, error)
+
+    def _refuse_shortage(
+        self, request: Request, manifest: Manifest, received: dict[str, ReceivedInstance], error: MkisodError | None
+    ) -> None:
+        refuse_empty(self._peer.name, request, manifest, received)
+        shortage = manifest.find_shortage(received)
+        if not shortage:
             return
         if error is not None and not received:
+            if any(study.is_near_line for study in manifest.studies):
+                raise Permanent(Code.STUDY_UNAVAILABLE, f"A study is near line, and nearline_timeout_s is over. {error.message}")
             raise error
-        total = count_expected(manifest, received)
-        raise Transient(Code.INCOMPLETE, f"{missing} of {total} instances did not come from {self._peer.name}.")
+        if not shortage.is_known:
+            why = f": {error.message}" if error else "."
+            raise Transient(Code.INCOMPLETE, f"Nobody knows whether all instances came from {self._peer.name}{why}")
+        total = len(received) + shortage.count
+        raise Transient(Code.INCOMPLETE, f"{shortage.count} of {total} instances did not come from {self._peer.name}.")
+
+    def _look_again(self, request: Request, expectation: Expectation, asked: Manifest) -> Manifest | None:
+        """The manifest as it is now, if something has come late to the archive since it was `asked`; None: there is nothing to move."""
+        if asked.by_accession:
+            return None
+        with self._associate() as association:
+            found = find_all(association, request, self._clock_s, self._check_interrupted)
+            if not has_changed(asked, expectation.manifest, found):
+                return None
+            again = self._list_all(association, request, found)
+        manifest = again
+        for move, number, failed_uids in self._learned:
+            manifest = learn_from_move(manifest, move, number, failed_uids)
+        self._expectations.change(expectation, manifest)
+        shortage = expectation.find_shortage()
+        self._log.info("studies_changed", studies=len(manifest.study_instance_uids), missing=shortage.count)
+        return again if shortage else None
 
     def _move_all(self, expectation: Expectation) -> MkisodError | None:
         """The first move and the further ones. Returns the last failure."""
         error: MkisodError | None = None
         for round_number in range(1 + self._settings.further_moves):
-            for move in plan_moves(expectation.manifest, expectation.received, round_number):
-                self._check_interrupted()
-                error = self._move(move, expectation) or error
-            if not expectation.manifest.missing(expectation.received):
+            moves = plan_moves(expectation.manifest, expectation.copy_received(), round_number)
+            is_last = round_number == self._settings.further_moves
+            error = self._move_each(moves, expectation, in_parts=is_last) or error
+            if not expectation.find_shortage():
                 break
         return error
 
+    def _move_each(self, moves: list[Move], expectation: Expectation, *, in_parts: bool) -> MkisodError | None:
+        """One C-MOVE after the other. Returns the last failure.
+
+        `in_parts`: of a list that fails and brings nothing each half is tried, and so on, since at some archives one instance that cannot
+        be sent ends the whole move (measured: Orthanc).
+        """
+        last: MkisodError | None = None
+        fruitless, left = 0, moves[::-1]
+        while left and fruitless < _MOST_FRUITLESS_MOVES:
+            move, arrivals = left.pop(), expectation.arrivals
+            error = self._move(move, expectation)
+            last = error or last
+            if error is None or not in_parts:
+                continue
+            rest = evolve(move, sop_instance_uids=tuple(uid for uid in move.sop_instance_uids if uid in expectation.missing))
+            if expectation.arrivals == arrivals:
+                fruitless += 1
+                left += rest.halve()[::-1]
+            else:
+                fruitless = 0
+                left += [rest] if rest.sop_instance_uids else []
+        return last
+
     def _move(self, move: Move, expectation: Expectation) -> MkisodError | None:
         """One C-MOVE and the wait for what it brings. Returns what it failed of, where a further move may still help."""
-        arrivals = expectation.arrivals
-        slot = self._expectations.move(expectation, self._peer.name, self._settings.max_moves, self._is_interrupted)
-        with slot as message_id:
-            self._check_interrupted()
+        self._check_interrupted()
+        arrivals, unwanted = expectation.arrivals, expectation.unwanted
+        waiting = Waiting(expectation, self._settings, self._clock_s, self._is_interrupted, self._report)
+        with self._expectations.move(ExpectedMove(expectation, self._ae_title, self._settings.ae_title)) as message_id:
             running = RunningMove(
                 self._peer,
                 self._ae_title,
@@ -139,61 +209,42 @@ class Retrieval:
             )
             running.start()
             try:
-                self._wait_for_end(running, expectation)
+                waiting.wait_for_end(running, self._peer)
             finally:
                 running.end()
-            error = running.error
-            if running.outcome is not None:
-                error = explain_outcome(self._peer, self._ae_title, running.outcome)
+            error, outcome = running.error, running.outcome
+            if outcome is not None:
+                error = explain_outcome(self._peer, self._ae_title, outcome)
             if error is not None and not (error.transient and running.begun):
                 raise error
-            self._wait_for_stragglers(move, running.outcome, expectation, arrivals)
-            self._log_move(move, running.outcome, expectation.arrivals - arrivals)
+            if outcome is not None and not expectation.manifest.modalities:
+                self._learn(move, outcome.number_of_instances, outcome.failed_sop_instance_uids, expectation)
+            waiting.wait_for_stragglers(move, outcome, arrivals)
+            if outcome is not None:
+                self._learn_late(move, outcome, expectation, expectation.unwanted - unwanted)
+            self._log_move(move, outcome, expectation.arrivals - arrivals)
             return error
 
-    def _wait_for_end(self, running: RunningMove, expectation: Expectation) -> None:
-        """Until the final response. The time-out begins anew with every response and every instance."""
-        idle_timeout_s = self._settings.idle_timeout_s
-        if not self._wait(expectation, idle_timeout_s, lambda: running.finished, lambda: (running.responses, expectation.arrivals)):
-            raise Transient(Code.TIMEOUT, f"{self._peer} sent neither a response nor an instance for {idle_timeout_s:g} s.")
+    def _learn(self, move: Move, number: int | None, failed_uids: tuple[str, ...], expectation: Expectation) -> None:
+        self._learned.append((move, number, failed_uids))
+        learned = learn_from_move(expectation.manifest, move, number, failed_uids)
+        if learned != expectation.manifest:
+            expectation.set_manifest(learned)
 
-    def _wait_for_stragglers(self, move: Move, outcome: MoveOutcome | None, expectation: Expectation, arrivals: int) -> None:
-        """Some archives answer before they send: wait for what is missing, anew with every arrival."""
-        wanted = _uids_of(move, expectation.manifest).difference(outcome.failed_sop_instance_uids if outcome else ())
+    def _learn_late(self, move: Move, outcome: MoveOutcome, expectation: Expectation, unwanted: int) -> None:
+        """What could not be learned before it was known what comes.
 
-        def is_over() -> bool:
-            return not expectation.arriving and wanted.isdisjoint(expectation.missing)
-
-        def nothing_came() -> bool:
-            return expectation.arrivals == arrivals
-
-        if outcome is not None and outcome.succeeded and nothing_came():
-            self._wait(expectation, self._settings.first_arrival_s, lambda: is_over() or not nothing_came(), nothing_came)
-            if nothing_came():
-                return
-        self._wait(expectation, self._settings.grace_s, is_over, lambda: expectation.arrivals)
-
-    def _wait(self, expectation: Expectation, timeout_s: float, is_over: Callable[[], bool], measure: Callable[[], object]) -> bool:
-        """Until `is_over`: True. False where `measure` stood still for the time-out and nothing is just arriving.
-
-        Reports progress about once a second. Raises the expectation's fault, or `Interrupted`.
+        Under a filter an archive may send more than was asked for, and counts and names that, too. And where a C-MOVE succeeds and counts
+        nothing, and nothing else says how many instances there are, it is those that came.
         """
-        seen, deadline_s = measure(), self._clock_s() + timeout_s
-        while True:
-            with expectation.changed:
-                if not is_over() and expectation.fault is None and not self._is_interrupted():
-                    expectation.changed.wait(min(1.0, max(0.0, deadline_s - self._clock_s())))
-            self._report(expectation)
-            self._check_interrupted()
-            if expectation.fault is not None:
-                raise expectation.fault
-            if is_over():
-                return True
-            now_s = self._clock_s()
-            if expectation.arriving or measure() != seen:
-                seen, deadline_s = measure(), now_s + timeout_s
-            elif now_s >= deadline_s:
-                return False
+        number = outcome.number_of_instances
+        if expectation.manifest.modalities:
+            self._learn(move, None if number is None else number - unwanted, (), expectation)
+        if not outcome.succeeded or number is not None or expectation.find_shortage().is_known:
+            return
+        if number := expectation.count_received(move):
+            expectation.warn(f"{self._peer.name} counts nothing in its C-MOVE responses, so nobody knows how many instances there are.")
+            self._learn(move, number, (), expectation)
 
     def _check_interrupted(self) -> None:
         if self._is_interrupted():
@@ -209,17 +260,3 @@ class Retrieval:
             failed=outcome.failed if outcome else None,
             arrived=arrived,
         )
-
-
-def _uids_of(move: Move, manifest: Manifest) -> set[str]:
-    """The SOP Instance UIDs that a move asks for."""
-    if move.sop_instance_uids:
-        return set(move.sop_instance_uids)
-    return {
-        uid
-        for study in manifest.studies
-        if study.study_instance_uid == move.study_instance_uid
-        for series in study.series
-        if move.series_instance_uid in (None, series.series_instance_uid)
-        for uid in series.sop_instance_uids
-    }

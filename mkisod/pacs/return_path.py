@@ -13,7 +13,7 @@ from attrs import frozen
 
 from mkisod.config.settings import PacsSettings
 from mkisod.errors import Code, MkisodError, Permanent, Transient
-from mkisod.job.manifest import Move
+from mkisod.job.moves import Move
 from mkisod.pacs.associate import Peer
 from mkisod.pacs.contact import Contact
 from mkisod.pacs.move import DESTINATION_UNKNOWN, MoveOutcome, RunningMove

@@ -242,6 +242,43 @@ def test_after_final(pacs: DemoPacs, study_uid: str, uids: list[str]) -> None:
     assert (pacs.moves[-1].sent_uids, pacs.moves[-1].dimse_status) == (tuple(uids), 0)
 
 
+def test_hidden_instances(pacs: DemoPacs, study_uid: str, uids: list[str]) -> None:
+    first, second = pacs.archive.studies[study_uid].series
+    pacs.faults = Faults(hidden_instances=4)
+    assert find_study(pacs).matches[0].NumberOfStudyRelatedInstances == 3
+    assert [match.SeriesInstanceUID for match in find_series(pacs, study_uid).matches] == [first]
+    with sink(pacs) as received:
+        assert move_study(pacs, study_uid).final == 0
+        assert received.uids == uids
+    assert find_instances(pacs, study_uid, second).matches == []
+
+
+def test_ends_at_uids(pacs: DemoPacs, study_uid: str, uids: list[str]) -> None:
+    pacs.faults = Faults(ends_at_uids=frozenset({uids[2]}))
+    with sink(pacs) as received:
+        answer = move_study(pacs, study_uid)
+        assert (answer.final, received.uids) == (0xC000, uids[:2])
+        assert answer.statuses[-1].NumberOfCompletedSuboperations == 0
+        assert not answer.identifiers[-1]
+
+
+def test_without_counters(pacs: DemoPacs, study_uid: str) -> None:
+    pacs.faults = Faults(without_counters=True)
+    with sink(pacs):
+        answer = move_study(pacs, study_uid)
+    assert answer.final == 0
+    assert len(answer.statuses) > 1
+    assert not any("NumberOf" in element.keyword for status in answer.statuses for element in status)
+
+
+def test_whole_study(pacs: DemoPacs, study_uid: str, uids: list[str]) -> None:
+    (first, *_) = pacs.archive.studies[study_uid].series
+    pacs.faults = Faults(whole_study=True)
+    with sink(pacs) as received:
+        move(pacs, QueryRetrieveLevel="SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=first)
+        assert received.uids == uids
+
+
 def test_what_comes_after_the_final_response_ends_with_the_pacs(pacs: DemoPacs, study_uid: str) -> None:
     pacs.faults = Faults(after_final=True, pause_s=3600)
     with sink(pacs) as received:

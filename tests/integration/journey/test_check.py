@@ -1,4 +1,4 @@
-"""`mkisod check`: the whole circle, from our question to an instance that comes to our port, against real archives and each way it breaks."""
+"""`mkisod check`: the whole circle, from our question to an instance at our port, against real archives and each way it breaks."""
 
 from __future__ import annotations
 

@@ -64,14 +64,13 @@ def faulty(archive: tuple[Path, WrittenSeries], tmp_path_factory: pytest.TempPat
 FAULTS = {
     # name: the fault, the codes that say it rightly, whether it may go away by itself
     "refuses_queries": (Faults(find_status=0xC001), {"query_failed"}, True),
-    "cuts_listings_short": (Faults(listing_limit=2), {"query_failed"}, True),
     "never_answers_queries": (Faults(silent_find=True), {"timeout"}, True),
     "offline": (Faults(availability="OFFLINE"), {"study_unavailable"}, False),
     "answers_with_others": (Faults(other_accession="ACC2"), {"accession_mismatch"}, False),
     "refuses_moves": (Faults(move_status=0xC000), {"move_failed"}, True),
     "says_success_and_sends_nothing": (Faults(send_nothing=True), {"incomplete"}, True),
     "stops_in_the_middle": (Faults(stall_after=2), {"timeout", "incomplete"}, True),
-    "aborts_the_move": (Faults(abort_after=2), {"pacs_unreachable", "incomplete"}, True),
+    "aborts_the_move": (Faults(abort_after=0), {"pacs_unreachable"}, True),
 }
 
 

@@ -42,7 +42,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield Watched(site, pacs)
 
 
-MALFORMED, ACCESSION, UNSUPPORTED = "request_malformed", "accession_invalid", "not_supported"
+MALFORMED, ACCESSION = "request_malformed", "accession_invalid"
 
 REFUSED: dict[str, tuple[str | bytes, str, list[str]]] = {
     # name: what is dropped, the code, and what the message has to name
@@ -57,14 +57,12 @@ REFUSED: dict[str, tuple[str | bytes, str, list[str]]] = {
     "unknown_directive": ("@burn now\nACC1\n", MALFORMED, ["line 1", "'@burn'"]),
     "after_the_end": ("ACC1\n@end\nACC2\n", MALFORMED, ["line 3", "@end"]),
     "unknown_pacs": ("@pacs ELSEWHERE\nACC1\n", "pacs_unknown", ["ELSEWHERE", "ABPACS"]),
-    "forward": ("@forward WORKSTATION\nACC1\n", UNSUPPORTED, ["@forward"]),
-    "modality": ("@modality CT MR\nACC1\n", UNSUPPORTED, ["@modality"]),
+    "unknown_destination": ("@forward WORKSTATION\nACC1\n", "destination_unknown", ["WORKSTATION"]),
     "unknown_profile": ("@profile STD-GEN-BLU\nACC1\n", MALFORMED, ["STD-GEN-BLU", "auto", "as-received", "STD-GEN-CD"]),
     "profile_of_another_medium": ("@media dvd\n@profile STD-GEN-CD\nACC1\n", MALFORMED, ["STD-GEN-CD", "dvd", "STD-GEN-DVD-J2K"]),
     "profile_of_another_size": ("@media 100\n@profile STD-GEN-USB-JPEG\nACC1\n", MALFORMED, ["STD-GEN-USB-JPEG", "100", "STD-GEN-CD"]),
     "image_for_usb": ("@media usb\n@output dir iso\nACC1\n", MALFORMED, ["usb", "FAT", "dir or zip"]),
     "permission": ("@allow everything\nACC1\n", MALFORMED, ["line 1", "'everything'"]),
-    "several_not_offered": ("@forward X\n@modality CT\nACC1\n", UNSUPPORTED, ["@forward", "@modality"]),
     "too_large": ("ACC1\n" + "# padding\n" * (2 * MIB // 10), MALFORMED, ["1 MiB"]),
     "too_many": ("".join(f"{number}\n" for number in range(1001)), MALFORMED, ["1001", "1000"]),
     "binary": (bytes(range(256)) * 16, MALFORMED, ["not UTF-8"]),

@@ -98,13 +98,13 @@ def test_the_same_study_twice_at_once_is_retrieved_one_after_the_other(hospital:
     daemon.drop("twice-first", "ACC1\n@end\n")
     stand_in_the_middle(daemon, ["twice-first"])
     daemon.drop("twice-second", "ACC1\n@end\n")
-    daemon.wait_status("twice-second", "retrieving")
+    wait_for(lambda: '"job_postponed"' in daemon.process.output, 30, "the second one to be postponed")
     # Another patient's request passes both.
     daemon.drop("twice-other", "ACC5\n@end\n")
     stand_in_the_middle(daemon, ["twice-first", "twice-other"])
     waiting = daemon.status("twice-second")
     assert waiting is not None
-    assert (waiting["state"], waiting["progress"]["instances_received"]) == ("retrieving", 0)
+    assert (waiting["state"], waiting["progress"]["instances_received"]) == ("queued", 0)
     hospital.pacs.faults = Faults()
     for ticket, accession in (("twice-first", "ACC1"), ("twice-second", "ACC1"), ("twice-other", "ACC5")):
         check_own(hospital, daemon.wait_status(ticket, "done"), accession, tmp_path / ticket)

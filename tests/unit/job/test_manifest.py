@@ -1,16 +1,13 @@
-"""What is missing, what is asked for, and who it belongs to."""
+"""What is missing, by name or by number, and who it belongs to."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from attrs import evolve
 
 from mkisod.errors import Code, Permanent
 from mkisod.job.manifest import (
-    MAX_UIDS_IN_MOVE,
     Manifest,
-    Move,
     ReceivedInstance,
     SeriesListing,
     StudyListing,
@@ -18,10 +15,11 @@ from mkisod.job.manifest import (
     check_received,
     count_expected,
     describe_accessions,
-    plan_moves,
+    find_empty_accessions,
+    has_accession,
 )
 from mkisod.job.patient import PatientIdentity
-from mkisod.job.status import State
+from mkisod.job.status import Evidence, State
 
 JOHN = PatientIdentity("123", "", "Doe^John", "19700101")
 ANNA = PatientIdentity("124", "", "Smith^Anna", "19800202")
@@ -35,61 +33,6 @@ def study(uid: str, *series: int, accession: str = "A1", patient: PatientIdentit
 
 def receive(*uids: str, patient: PatientIdentity = JOHN) -> dict[str, ReceivedInstance]:
     return {uid: ReceivedInstance(uid, uid.split(".")[0], uid.rpartition(".")[0], patient, 1) for uid in uids}
-
-
-def asked_by(move: Move, manifest: Manifest) -> list[str]:
-    """What an archive sends in answer to a move (PS3.4 C.4.2.2.1)."""
-    return list(
-        dict.fromkeys(
-            uid
-            for listing in manifest.studies
-            for series in listing.series
-            for uid in series.sop_instance_uids
-            if listing.study_instance_uid == move.study_instance_uid
-            and move.series_instance_uid in (None, series.series_instance_uid)
-            and (not move.sop_instance_uids or uid in move.sop_instance_uids)
-        )
-    )
-
-
-@st.composite
-def retrievals(draw: st.DrawFn) -> tuple[Manifest, set[str]]:
-    """A manifest, and what of it is there already."""
-    studies = [study(str(n), *draw(st.lists(st.integers(0, 4), max_size=3))) for n in range(1, draw(st.integers(1, 3)) + 1)]
-    if draw(st.booleans()):  # one study under two accession numbers
-        studies.append(study("1", *(len(s.sop_instance_uids) for s in studies[0].series), accession="A2"))
-    manifest = Manifest(tuple(studies))
-    every = sorted(manifest.missing(()))
-    return manifest, set(draw(st.lists(st.sampled_from(every)))) if every else set()
-
-
-@given(retrievals(), st.integers(0, 4))
-def test_a_round_asks_once_for_all_that_is_missing_and_never_for_what_is_there(retrieval: tuple[Manifest, set[str]], number: int) -> None:
-    manifest, received = retrieval
-    asked = [uid for move in plan_moves(manifest, received, number) for uid in asked_by(move, manifest)]
-    assert len(asked) == len(set(asked))
-    assert set(asked) == set(manifest.missing(received))
-
-
-@given(retrievals())
-def test_later_rounds_ask_by_smaller_parts(retrieval: tuple[Manifest, set[str]]) -> None:
-    manifest, received = retrieval
-    assert all(move.series_instance_uid for move in plan_moves(manifest, received, 1))
-    assert all(move.sop_instance_uids for move in plan_moves(manifest, received, 2))
-
-
-def test_a_first_round_asks_for_the_study_a_second_for_the_series_a_third_for_the_instances() -> None:
-    manifest = Manifest((study("1", 2, 1),))
-    assert plan_moves(manifest, (), 0) == [Move("1")]
-    assert plan_moves(manifest, {"1.1.1"}, 0) == [Move("1", "1.1", ("1.1.2",)), Move("1", "1.2")]
-    assert plan_moves(manifest, {"1.1.1", "1.1.2"}, 1) == [Move("1", "1.2")]
-    assert plan_moves(manifest, {"1.2.1"}, 2) == [Move("1", "1.1", ("1.1.1", "1.1.2"))]
-    assert plan_moves(manifest, manifest.missing(()), 0) == []
-
-
-def test_a_list_of_uids_is_cut() -> None:
-    moves = plan_moves(Manifest((study("1", 2 * MAX_UIDS_IN_MOVE + 1),)), (), 2)
-    assert [len(move.sop_instance_uids) for move in moves] == [MAX_UIDS_IN_MOVE, MAX_UIDS_IN_MOVE, 1]
 
 
 def test_what_came_unlisted_belongs_to_the_set() -> None:
@@ -172,3 +115,81 @@ def test_a_belief_that_nobody_confirms_is_no_confirmation() -> None:
     with pytest.raises(Permanent, match="Neither the PACS nor the images") as raised:
         check_received(manifest, receive("1.1.1", patient=nobody).values(), patient_id=None, birth_date="19700101")
     assert raised.value.code is Code.PATIENT_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("value", "matches"),
+    [
+        ("A1", True),
+        (" A1 ", True),
+        ("A1\0", True),
+        ("B2\\A1", True),
+        ("B2\\ A1 \\C3", True),
+        ("A10", False),
+        ("A", False),
+        ("a1", False),
+        ("B2\\A10", False),
+        ("", False),
+        ("\\", False),
+    ],
+)
+def test_an_accession_number_counts_whole_trimmed_and_as_one_of_several(value: str, matches: bool) -> None:
+    assert has_accession(value, "A1") is matches
+
+
+def by_number(uid: str, number: int | None, *series: int | None, evidence: Evidence = Evidence.COUNTS) -> StudyListing:
+    """A study of which no UIDs are known, with series of so many instances."""
+    listings = tuple(SeriesListing(f"{uid}.{s}", "CT", (), n) for s, n in enumerate(series, 1))
+    return StudyListing("A1", uid, JOHN, ("CT",), listings, evidence, number)
+
+
+@pytest.mark.parametrize(
+    ("listing", "count", "is_known"),
+    [
+        (study("1", 3), 1, True),
+        (by_number("1", 3), 1, True),
+        (by_number("1", 2), 0, True),
+        (by_number("1", 1), 0, True),  # more came than are counted
+        (by_number("1", None, 3), 1, True),
+        (by_number("1", 3, 2, 1), 1, True),
+        (by_number("1", 2, 2, 1), 1, True),  # the series say more than the study
+        (by_number("1", 3, 2, None), 1, True),
+        (by_number("1", None, 2, None), 0, False),
+        (by_number("1", None, evidence=Evidence.RESPONSES), 0, False),
+        (by_number("1", 3, evidence=Evidence.RESPONSES), 1, True),
+        (evolve(by_number("1", 9, 2), is_selection=True), 0, True),  # what the whole study has is not wanted
+        (evolve(by_number("1", 9, None), is_selection=True), 0, False),
+        (evolve(study("1", 2), evidence=Evidence.COUNTS, number_of_instances=4), 2, True),
+        (evolve(study("1", 2), failed_uids=("1.7.7",)), 1, True),
+    ],
+)
+def test_what_is_missing_is_counted_by_what_is_known(listing: StudyListing, count: int, is_known: bool) -> None:
+    shortage = Manifest((listing,)).find_shortage(receive("1.1.1", "1.1.2"))
+    assert (shortage.count, shortage.is_known) == (count, is_known)
+    assert bool(shortage) is not (count == 0 and is_known)
+
+
+def test_what_is_known_by_name_is_missing_by_name_whatever_the_numbers_say() -> None:
+    cut_short = evolve(study("1", 2), evidence=Evidence.COUNTS, number_of_instances=3)
+    shortage = Manifest((cut_short,)).find_shortage(receive("1.1.1", "1.1.8", "1.1.9"))
+    assert (shortage.named, shortage.count) == (("1.1.2",), 1)
+
+
+def test_by_accession_number_what_its_move_counted_must_have_come_with_that_number() -> None:
+    numbers = {"1.1.1": "A1", "1.1.2": " A1", "2.1.1": "B\\A2"}
+    received = {uid: evolve(instance, accession=numbers[uid]) for uid, instance in receive(*numbers).items()}
+    for counted, count, is_known in (({"A1": 2, "A2": 1}, 0, True), ({"A1": 3, "A2": 1}, 1, True), ({"A1": 2, "A2": None}, 0, False)):
+        shortage = Manifest(by_accession=counted).find_shortage(received)
+        assert (shortage.count, shortage.is_known) == (count, is_known)
+
+
+def test_nothing_is_never_complete() -> None:
+    nothing = StudyListing("A1", "1", JOHN)
+    manifest = Manifest((nothing, study("2", 1, accession="A2"), by_number("3", 0), evolve(by_number("4", 2), accession="A4")))
+    assert find_empty_accessions(["A1", "A2", "A3", "A4"], manifest, {}) == ["A1", "A3"]
+    assert find_empty_accessions(["A1"], manifest, receive("1.1.1")) == []
+    beside_another = Manifest((nothing, study("2", 1)))
+    assert find_empty_accessions(["A1"], beside_another, {}) == []
+    unknown = Manifest((by_number("1", None, evidence=Evidence.RESPONSES),))
+    assert find_empty_accessions(["A1"], unknown, {}) == []
+    assert find_empty_accessions(["A1", "A2", "A3"], Manifest(by_accession={"A1": 0, "A2": None, "A3": 1}), {}) == ["A1"]

@@ -226,7 +226,11 @@ def test_a_pacs_nobody_configured_is_named() -> None:
     assert raised.value.code is Code.PACS_UNKNOWN
 
 
-def test_what_is_not_offered_is_refused_and_what_is_offered_passes() -> None:
-    """Nothing that the grammar knows may be ignored: `check_supported` names it, or the daemon does it."""
-    check_supported(Request(("A1",), pacs="P", output=("dir", "iso"), patient_id="1", birth_date="19700101", label="L", priority="high"))
-    check_supported(Request(("A1",), allow=frozenset({"several-patients"})))
+def test_what_the_archive_cannot_do_is_refused() -> None:
+    """Nothing that the grammar knows may be ignored."""
+    by_modality = Request(("A1",), modalities=("CT",))
+    check_supported(by_modality, can_query=True)
+    check_supported(Request(("A1",), allow=frozenset({"several-patients"})), can_query=False)
+    with pytest.raises(Permanent, match="@modality") as raised:
+        check_supported(by_modality, can_query=False)
+    assert raised.value.code is Code.NOT_SUPPORTED

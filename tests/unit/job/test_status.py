@@ -18,8 +18,8 @@ from mkisod.job.record import JobRecord, decode_record, encode_record, is_job_id
 from mkisod.job.status import (
     AccessionStatus,
     Evidence,
-    FailedInstance,
     Forwarding,
+    InstanceResult,
     Progress,
     Result,
     State,
@@ -53,8 +53,8 @@ volumes = st.builds(
     *(st.none() | st.from_regex(r"[0-9a-f]{64}", fullmatch=True), st.none() | counts, st.integers(1, 10**6), st.none() | texts),
 )
 results = st.builds(Result, job_ids, st.lists(volumes, min_size=1, max_size=2).map(tuple), st.tuples(texts), st.tuples(texts))
-failures = st.builds(FailedInstance, uids, st.from_regex(r"[0-9A-F]{4}", fullmatch=True))
-forwardings = st.builds(Forwarding, texts, counts, st.tuples(failures))
+instance_results = st.builds(InstanceResult, uids, st.none() | st.from_regex(r"[0-9A-F]{4}", fullmatch=True), texts)
+forwardings = st.builds(Forwarding, texts, counts, st.tuples(instance_results), st.tuples(instance_results), st.tuples(texts))
 
 
 @st.composite
