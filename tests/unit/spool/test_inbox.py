@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from watchdog.events import FileSystemEvent
+from watchdog.observers.inotify_c import InotifyFD
 
 from mkisod.spool.controls import Control, ControlFile
-from mkisod.spool.inbox import Doorbell, Found, Inbox, Leave, Watch
+from mkisod.spool.doorbell import Doorbell, Watch
+from mkisod.spool.inbox import Found, Inbox, Leave
 from mkisod.spool.layout import Layout, make_directories
 from tests.processes import wait_for
 from tests.unit.spool.conftest import make_log
@@ -201,6 +204,30 @@ def test_looking_at_a_drop_does_not_ring(layout: Layout) -> None:
         (layout.inbox / "x").rename(layout.inbox / "y")  # what was there to be heard has been heard by then
         wait_for(lambda: "y" in doorbell.rang_for, 20, "the last event")
     assert "t.req" not in doorbell.rang_for
+
+
+def test_what_leaves_the_inbox_holds_nothing_back(layout: Layout) -> None:
+    """A claim renames a drop away, and watchdog would wait half a second for where it went before it told of the next drop."""
+    doorbell = NotingDoorbell()
+    with Watch(layout, doorbell, make_log()):
+        (layout.inbox / "first.req").touch()
+        (layout.inbox / "first.req").rename(layout.root / "claimed")
+        (layout.inbox / ".second").touch()
+        (layout.inbox / ".second").rename(layout.inbox / "second.req")
+        wait_for(lambda: "second.req" in doorbell.rang_for, 20, "the second drop")
+    assert "claimed" not in doorbell.rang_for
+    assert set(doorbell.take_moved()) == {"second.req"}
+
+
+def test_without_inotify_the_timer_is_left(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user has so many inotify instances (fs.inotify.max_user_instances); the daemon may come last."""
+
+    def refuse(_: type[InotifyFD]) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(InotifyFD, "_create_inotify_fd", classmethod(refuse))
+    with Watch(layout, Doorbell(), make_log()) as watch:
+        assert watch.is_alive()
 
 
 def test_a_ring_between_two_waits_is_not_lost() -> None:

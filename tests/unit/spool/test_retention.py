@@ -67,3 +67,24 @@ def test_a_held_job_goes_in_its_time(site: Site) -> None:
     pass_days(site, 30.1)
     site.spool.retention.remove_expired()
     assert not (site.layout.held / job.id).exists()
+
+
+def test_what_is_being_forwarded_keeps_its_result_and_its_objects(site: Site) -> None:
+    """However old it is, and however little room there is: it is not finished."""
+    site.drop("t", "A1\n@forward X\n@end\n")
+    job = site.claim("t").job
+    for event in (Event.TAKEN, Event.RETRIEVED, Event.ASSEMBLED, Event.KEPT):
+        job = site.spool.jobs.advance(job, event, lambda record: make_status(record, site.now))
+    site.spool.jobs.open_objects(job)
+    site.spool.jobs.make_result_directory(job)
+    job = evolve(job, record=evolve(job.record, published=True))
+    status = evolve(make_status(job.record, site.now), result=Result(job.id, (VOLUME,)))
+    site.spool.outbox.publish(job.directory, status)
+    job = site.spool.jobs.advance(job, Event.PUBLISHED_TO_FORWARD, lambda _: status)
+    assert (site.status("t").state, site.status("t").finished) == (State.FORWARDING, False)
+    pass_days(site, 40)
+    site.spool.retention.remove_expired()
+    site.spool.retention.make_room()
+    assert site.layout.result("t", job.id).exists()
+    assert site.status("t").result is not None
+    assert job.directory.objects.exists()
