@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench soak pin packages clean
+.PHONY: help venv demo demo-web test check docs deb bench soak pin packages clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
 venv: $(READY) ## set up .venv with everything pinned in requirements*.txt
 
@@ -28,6 +28,9 @@ $(READY): pyproject.toml requirements-build.txt requirements-dev.txt
 demo: $(READY) ## retrieve a phantom patient from a small PACS and make a disc
 	$(BIN)/mkisod demo
 
+demo-web: $(READY) ## the example web page, with that PACS behind it; PORT=8080 chooses the port
+	@$(BIN)/python -m mkisod.demo.web --root clients/php/examples/web $(if $(PORT),--port $(PORT))
+
 # tests/system has the machine to itself: it comes after the rest, and one test at a time.
 test: $(READY) packages ## run the linters and all tests (as root: installs the Debian packages they use)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/system
@@ -40,6 +43,12 @@ check: $(READY) ## run ruff, mypy and the import contracts alone
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY) ## draw what the documents, manual pages and the completion take from the code
+	$(BIN)/python docs/draw.py
+
+deb: $(READY) ## build dist/mkisod_X_all.deb for Debian 12 and 13
+	PIP=$(BIN)/pip packaging/build-deb.sh dist
 
 bench: $(READY) packages ## compare with other programs in the same run, every bench/*/ in turn
 	@set -ex; for folder in $(dir $(wildcard bench/*/__main__.py)); do $(BIN)/python -m bench.$$(basename $$folder); done

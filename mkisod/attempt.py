@@ -13,15 +13,17 @@ from typing import Any
 from attrs import evolve, frozen
 
 from mkisod.config.settings import Config
-from mkisod.errors import Code, MkisodError
+from mkisod.errors import Code, MkisodError, Problem
 from mkisod.job.crashes import begin_attempt, end_attempt
 from mkisod.job.lifecycle import Event, find_transition
+from mkisod.job.moves import list_counted
 from mkisod.job.progress import Account, describe_job
 from mkisod.job.record import JobRecord
-from mkisod.job.retry import RetryRules, note_failure, plan_retry
+from mkisod.job.retry import History, RetryRules, note_failure, plan_retry
 from mkisod.job.status import Result, Status
 from mkisod.media.disc import ObjectIndex
-from mkisod.pacs.expectations import Expectation, Expectations
+from mkisod.pacs.expectation import Expectation
+from mkisod.pacs.expectations import Expectations
 from mkisod.spool.jobs import Job
 from mkisod.spool.spool import Host, Spool
 
@@ -50,36 +52,65 @@ class Attempt:
         self.cancelled = threading.Event()
         self.index = ObjectIndex()
         self._described = 0  # how many of the received instances the index has been told of
-        self._began_s = self._written_s = self._host.clock_s()
+        self._began_s = self._written_s = self._phase_began_s = self._host.clock_s()
 
     def take(self) -> None:
         """The first step. What the daemon might die of is counted before the work begins."""
         record = self.job.record
-        crashes = begin_attempt(record.crashes, self._services.spool.jobs.count_objects(self.job))
+        crashes = begin_attempt(record.crashes, self._services.spool.jobs.count_progress(self.job))
         self.job = evolve(self.job, record=evolve(record, crashes=crashes, problem=None))
         self.advance(Event.TAKEN)
 
-    def advance(self, event: Event) -> None:
+    def advance(self, event: Event, **facts: Any) -> None:
+        """One step of the job. `facts` are what the journal is to tell of it beside the state."""
         self.job = self._services.spool.jobs.advance(self.job, event, self.describe)
-        self._written_s = self._host.clock_s()
-        problem = self.job.record.problem
-        log = self.log.warning if problem else self.log.info
-        trouble = {"error": problem.code, "message": problem.message} if problem else {}
-        log(f"job_{event}", state=self.job.record.state, attempt=self.job.record.attempt, **trouble)
+        now_s, record = self._host.clock_s(), self.job.record
+        self._written_s, duration_s, self._phase_began_s = now_s, now_s - self._phase_began_s, now_s
+        log = self.log.info
+        if (problem := record.problem) and event is not Event.CANCELLED:
+            log = self.log.error if problem.code is Code.INTERNAL else self.log.warning
+            facts |= {"error": problem.code, "message": problem.message, "advice": problem.advice, "retry_at": record.retry_at}
+        log(f"job_{event}", state=record.state, attempt=record.attempt, duration_s=round(duration_s, 3), **facts)
+
+    def describe_instances(self) -> dict[str, Any]:
+        """For the journal: what was taken out of the PACS, and for whom. Nothing where nothing was."""
+        account = self.account
+        if not account.received:
+            return {}
+        return {
+            "audit": True,
+            "owner_uid": self.job.record.owner_uid,
+            "accessions": account.request.accessions,
+            "study_instance_uids": account.manifest.study_instance_uids,
+            "instances": len(account.received),
+            "instances_arrived": len(account.received) - account.received_before,
+            "size_bytes": account.bytes_received,
+        }
 
     def end(self, event: Event, **changes: Any) -> None:
         """The last step of an attempt that did not publish: the daemon did not die of it."""
         # First what is half built: it may be what fills the disk, and to record the end takes room.
         self._services.spool.jobs.discard_result(self.job)
-        self.job = evolve(self.job, record=evolve(self.job.record, crashes=end_attempt(self.job.record.crashes), **changes))
-        self.advance(event)
+        record = self.job.record
+        counted = {**record.counted, **list_counted(self.account.manifest)}
+        self.job = evolve(self.job, record=evolve(record, crashes=end_attempt(record.crashes), counted=counted, **changes))
+        self.advance(event, **self.describe_instances())
 
     def fail(self, error: MkisodError) -> None:
         """Defer the job, or give it up: what was received stays for another attempt, or for a partial disc."""
         if self._services.spool.outbox.has_result(self.job.ticket, self.job.id):
             raise error  # what is published can fail no more: the start-up scan says what is left to say
         jobs, now = self._services.config.jobs, self._host.now()
-        rules = RetryRules(jobs.retry_first_s, jobs.retry_max_s, jobs.not_found_retry_s, jobs.give_up_after_h, jobs.incomplete_give_up_h)
+        config, pacs = self._services.config, self.account.request.pacs or self._services.config.default_pacs
+        nearline_timeout_s = config.pacs[pacs].nearline_timeout_s if pacs in config.pacs else 0.0
+        rules = RetryRules(
+            jobs.retry_first_s,
+            jobs.retry_max_s,
+            jobs.not_found_retry_s,
+            jobs.give_up_after_h,
+            jobs.incomplete_give_up_h,
+            nearline_timeout_s,
+        )
         history = note_failure(self.job.record.history, error.problem, now)
         chance = int.from_bytes(self._host.random_bytes(4)) / 2**32
         retry_at = plan_retry(history, error.problem, rules, now, chance)
@@ -87,18 +118,45 @@ class Attempt:
         event = Event.DEFERRED if retry_at else Event.LEFT_INCOMPLETE if error.code is Code.INCOMPLETE else Event.FAILED
         self.end(event, problem=error.problem, history=history, retry_at=retry_at)
 
+    def give_up(self, problem: Problem) -> None:
+        """Hold the job: nothing of what it has received is worth keeping."""
+        self.end(Event.FAILED, problem=problem)
+
     def publish(self, result: Result, shortage: MkisodError | None) -> None:
         """Put the result into the outbox. `shortage` says what is missing of a partial one."""
         self.account = evolve(self.account, result=result, percent_assembled=100)
         event = Event.PUBLISHED_PARTIAL if shortage else Event.PUBLISHED
         record = evolve(self.job.record, problem=shortage.problem if shortage else None)
+        if self.account.request.forward:
+            self.advance(Event.KEPT)
+            event, history = Event.PUBLISHED_TO_FORWARD, History(begun=self._host.now())  # retries are counted anew
+            crashes = end_attempt(self.job.record.crashes)
+            record = evolve(self.job.record, problem=record.problem, published=True, history=history, crashes=crashes)
         self.job = evolve(self.job, record=record)
         status = self.describe(evolve(record, state=find_transition(record.state, event).next_state))
-        self._services.spool.outbox.publish(self.job.directory, status)
-        self.advance(event)
+        outbox, directory = self._services.spool.outbox, self._services.spool.layout.result(self.job.ticket, self.job.id)
+        outbox.publish(self.job.directory, status)
+        superseded = [job for job in outbox.list_results(self.job.ticket) if job != self.job.id]
+        self.advance(
+            event,
+            age_s=(self._host.now() - record.created).total_seconds(),
+            directory=str(directory),
+            volumes=len(result.volumes),
+            missing=shortage and status.progress.instances_expected - status.progress.instances_received,
+            **self.describe_instances(),
+        )
+        if superseded:
+            reason = "a newer one has taken its place"
+            self.log.info("result_deleted", audit=True, owner_uid=record.owner_uid, results=len(superseded), reason=reason)
+
+    def count_near_line_s(self) -> float:
+        """For how long this job has been waiting for a study that is near line."""
+        since = self.job.record.history.near_line_since
+        return 0.0 if since is None else (self._host.now() - since).total_seconds()
 
     def take_stock(self, expectation: Expectation) -> None:
-        self.account = evolve(self.account, received=expectation.copy_received(), bytes_received=expectation.bytes_received)
+        received, manifest = expectation.copy_received(), expectation.manifest
+        self.account = evolve(self.account, manifest=manifest, received=received, bytes_received=expectation.bytes_received)
 
     def report(self, expectation: Expectation) -> None:
         """Read what has newly come for the disc, so that little is left to do at the end, and write the progress at most once a second.

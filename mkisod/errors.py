@@ -26,8 +26,10 @@ class Code(StrEnum):
     STUDY_UNAVAILABLE = "study_unavailable"
     PATIENT_MISMATCH = "patient_mismatch"
     PACS_UNKNOWN = "pacs_unknown"
+    DESTINATION_UNKNOWN = "destination_unknown"
     PACS_UNREACHABLE = "pacs_unreachable"
     ASSOCIATION_REJECTED = "association_rejected"
+    TLS_FAILED = "tls_failed"
     QUERY_FAILED = "query_failed"
     MOVE_DESTINATION_UNKNOWN = "move_destination_unknown"
     MOVE_FAILED = "move_failed"
@@ -51,15 +53,17 @@ ADVICE: dict[Code, str] = {
     Code.REQUEST_MALFORMED: "Correct the named lines and drop the request again under a new ticket.",
     Code.ACCESSION_INVALID: "Correct the named accession numbers (1 to 16 characters, no *, ?, backslash or control character)"
     " and drop the request again.",
-    Code.NOT_SUPPORTED: "Leave the named directive out; this version of mkisod does not offer it yet.",
+    Code.NOT_SUPPORTED: "Leave the named directive out.",
     Code.ACCESSION_NOT_FOUND: "Check the accession number, and that the study has been archived; then drop the request again.",
     Code.ACCESSION_MISMATCH: "The PACS matches accession numbers loosely. Give the full accession number as the PACS holds it.",
     Code.NOTHING_SELECTED: "Name modalities that the study has, or leave the filter out.",
     Code.STUDY_UNAVAILABLE: "Ask the PACS administrator to bring the study back on line, then drop the request again.",
     Code.PATIENT_MISMATCH: "Check every accession number against the patient. Nothing was written.",
     Code.PACS_UNKNOWN: "Use a PACS name from the configuration, or leave @pacs out for the default.",
+    Code.DESTINATION_UNKNOWN: "Name a destination ([forward.NAME]) of the configuration.",
     Code.PACS_UNREACHABLE: "Check that the PACS runs and that host and port in the configuration are right (mkisod check).",
     Code.ASSOCIATION_REJECTED: "Check the AE titles on both sides (mkisod check).",
+    Code.TLS_FAILED: "Check certificate, key and ca in the configuration, and the certificate and the authorities of the other side.",
     Code.QUERY_FAILED: "Look for the cause in the log of the PACS; mkisod find shows what it answers.",
     Code.MOVE_DESTINATION_UNKNOWN: "Make the AE title, host and port of mkisod known to the PACS as a move destination.",
     Code.MOVE_FAILED: "Look for the cause in the log of the PACS, then drop the request again.",
@@ -68,7 +72,7 @@ ADVICE: dict[Code, str] = {
     Code.DISK_FULL: "Free space on the file system of the spool.",
     Code.OBJECT_TOO_LARGE: "Choose a larger medium.",
     Code.NONCONFORMANT: "The named instance cannot be put on a conformant disc. Ask for it without that study, or have it corrected.",
-    Code.FORWARD_FAILED: "Check the destination (mkisod check), then drop the request again.",
+    Code.FORWARD_FAILED: "Check the destination (mkisod check). Then mkisod send sends the disc, or drop the request again.",
     Code.CANCELLED: "Nothing is left to do.",
     Code.EXPIRED: "Drop the request again.",
     Code.CONFIGURATION_INVALID: "Correct the configuration file; man mkisod.toml lists the keys.",

@@ -1,4 +1,4 @@
-"""Carries one job through its phases: retrieve, assemble, publish. Asks, does, records.
+"""Carries one job through its phases: retrieve, assemble, publish; and, where it is published, forward. Asks, does, records.
 
 Owns a job from the moment it is taken to the moment it is done, held, or given back. Each phase ends in one event of the lifecycle, and
 whatever goes wrong in one ends in one too: a named failure, a full disk, or a defect, which fails this job and no other.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -17,17 +18,23 @@ from attrs import evolve, frozen
 from mkisod import __version__
 from mkisod.attempt import Attempt, Services
 from mkisod.errors import Code, MkisodError, Permanent, Problem, Transient
+from mkisod.forwarding import ForwardingAttempt
 from mkisod.job.crashes import MOST_LONE_CRASHES
 from mkisod.job.lifecycle import Event
+from mkisod.job.manifest import Shortage, count_expected
+from mkisod.job.moves import recall_counted
 from mkisod.job.record import make_status
 from mkisod.job.request import RequestRefused, choose_output
 from mkisod.job.status import Result
+from mkisod.job.withdrawal import CANCELLED
 from mkisod.media.disc import Disc, DiscOrder, build_disc
 from mkisod.pacs.associate import make_peer
-from mkisod.pacs.expectations import Expectation
+from mkisod.pacs.expectation import Expectation
+from mkisod.pacs.expectations import StudiesInUse
 from mkisod.pacs.received import read_received
-from mkisod.pacs.retrieval import Interrupted, Retrieval
-from mkisod.spool.controls import CANCELLED
+from mkisod.pacs.retrieval import Retrieval
+from mkisod.pacs.waiting import Interrupted
+from mkisod.pacs.wire import Interrupted as ConnectionInterrupted
 from mkisod.spool.jobs import Job, JobGone
 
 _POISONOUS = Problem(
@@ -43,19 +50,33 @@ class Retrieved:
     """What a retrieval brought: the files of the instances, and what is to be said of them. `shortage`: why it is not all."""
 
     paths: list[Path]
-    missing: tuple[str, ...]
+    missing: Shortage
     shortage: MkisodError | None
     warnings: tuple[str, ...]
 
 
 class Worker:
-    """One thread's worth of work. `stop` and `cancel` are called from other threads."""
+    """One thread's worth of work. `stop` and `cancel` are called from other threads.
 
-    def __init__(self, services: Services) -> None:
+    `report_alive`: it looks up from its work. `end_turn`: a job retrieves no more, or only once these studies are free.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        report_alive: Callable[[], None] = lambda: None,
+        end_turn: Callable[[str, Collection[str]], None] = lambda _job, _awaited: None,
+    ) -> None:
         self._services = services
+        self._report_alive = report_alive
+        self._end_turn = end_turn
         self._stopping = threading.Event()
-        self._attempt: Attempt | None = None
+        self._attempt: Attempt | ForwardingAttempt | None = None
         self._retrieval: Retrieval | None = None
+
+    def renew(self, services: Services) -> None:
+        """What it works with from the next job on."""
+        self._services = services
 
     def stop(self) -> None:
         """Give the job in hand back to the queue, soon."""
@@ -74,21 +95,25 @@ class Worker:
     def _interrupt(self) -> None:
         if (retrieval := self._retrieval) is not None:
             retrieval.interrupt()
+        if isinstance(attempt := self._attempt, ForwardingAttempt):
+            attempt.interrupt()
         self._services.expectations.wake()
 
     def take(self, job: Job) -> bool:
         """Take a queued job in hand; False where it cannot be had, since somebody was first or it is held now."""
         jobs = self._services.spool.jobs
         try:
-            attempt = Attempt(self._services, job)
+            attempt = ForwardingAttempt(self._services, job) if job.record.published else Attempt(self._services, job)
             if job.record.crashes.is_poisonous:
-                attempt.end(Event.FAILED, problem=_POISONOUS)
+                attempt.give_up(_POISONOUS)
                 return False
             self._attempt = attempt  # from now on it can be cancelled: it is not queued any more
             attempt.take()
         except RequestRefused as error:  # valid once, by the rules of another version
             job = evolve(job, record=evolve(job.record, problem=error.problem))
-            jobs.advance(job, Event.FAILED, lambda record: make_status(record, self._services.host.now()))
+            event = Event.FORWARDED_PARTIAL if job.record.published else Event.FAILED
+            previous = self._services.spool.outbox.read_status(job.ticket)
+            jobs.advance(job, event, lambda record: make_status(record, self._services.host.now(), previous=previous))
             return False
         except JobGone:
             self._attempt = None
@@ -99,10 +124,16 @@ class Worker:
         """Carry the job in hand to its end, or give it back. Raises OSError where not even that can be recorded."""
         if (attempt := self._attempt) is None:
             raise RuntimeError("no job is in hand")
+        if isinstance(attempt, ForwardingAttempt):
+            self._forward(attempt)
+            return
         try:
             self._carry(attempt)
         except Interrupted:
             self._end_interrupted(attempt)
+        except StudiesInUse as use:
+            self._end_turn(attempt.job.id, use.study_instance_uids)
+            attempt.end(Event.POSTPONED)
         except MkisodError as error:
             if self._is_interrupted():  # a consequence of the interruption
                 self._end_interrupted(attempt)
@@ -117,13 +148,30 @@ class Worker:
             else:
                 attempt.fail(Permanent(Code.INTERNAL, f"An unexpected {type(error).__name__} ended the job."))
         finally:
+            self._end_turn(attempt.job.id, ())
             self._attempt = self._retrieval = None
+
+    def _forward(self, attempt: ForwardingAttempt) -> None:
+        try:
+            attempt.carry(self._check_interrupted)
+        except (Interrupted, ConnectionInterrupted):
+            attempt.end_interrupted()
+        except MkisodError as error:
+            attempt.fail(error)
+        except OSError as error:
+            attempt.fail(explain_os_error(error))
+        except Exception as error:
+            attempt.log.exception("job_hit_defect")
+            attempt.fail(Permanent(Code.INTERNAL, f"An unexpected {type(error).__name__} ended the forwarding."))
+        finally:
+            self._attempt = None
 
     def _carry(self, attempt: Attempt) -> None:
         retrieved = self._retrieve(attempt)
-        attempt.advance(Event.RETRIEVED)
+        self._end_turn(attempt.job.id, ())
+        attempt.advance(Event.RETRIEVED, **attempt.describe_instances())
         result = self._assemble(attempt, retrieved)
-        attempt.advance(Event.ASSEMBLED)
+        attempt.advance(Event.ASSEMBLED, volumes=len(result.volumes))
         self._check_interrupted()  # the last moment at which a request can be withdrawn
         attempt.publish(result, retrieved.shortage)
 
@@ -134,6 +182,7 @@ class Worker:
             attempt.end(Event.STOPPED)
 
     def _is_interrupted(self) -> bool:
+        self._report_alive()
         return self._stopping.is_set() or (self._attempt is not None and self._attempt.cancelled.is_set())
 
     def _check_interrupted(self) -> None:
@@ -150,17 +199,21 @@ class Worker:
         if name not in services.config.pacs:
             raise Permanent(Code.PACS_UNKNOWN, f"There is no PACS called {name} in the configuration any more.")
         settings = services.config.pacs[name]
+        attempt.log = attempt.log.bind(pacs=name, peer=f"{settings.ae_title}@{settings.host}:{settings.port}")
         self._retrieval = Retrieval(
             make_peer(name, settings),
             settings,
             services.config.receiver.ae_title,
             services.expectations,
+            patience_s=settings.nearline_timeout_s - attempt.count_near_line_s(),
             clock_s=services.host.clock_s,
             is_interrupted=self._is_interrupted,
             report=attempt.report,
             log=attempt.log,
         )
-        manifest = self._retrieval.ask(request)
+        manifest = recall_counted(self._retrieval.ask(request), job.record.counted)
+        uids = manifest.study_instance_uids
+        attempt.log.info("studies_found", accessions=request.accessions, studies=len(uids), instances=count_expected(manifest, {}))
         objects = services.spool.jobs.open_objects(job)
         already = [read_received(path) for path in objects.list_paths()]
         attempt.account = evolve(attempt.account, manifest=manifest, received_before=len(already))
@@ -174,7 +227,7 @@ class Worker:
             shortage = error
         finally:
             attempt.take_stock(expectation)
-        missing = manifest.missing(attempt.account.received)
+        missing = expectation.find_shortage()
         return Retrieved([objects.path(uid) for uid in attempt.account.received], missing, shortage, tuple(expectation.warnings))
 
     def _assemble(self, attempt: Attempt, retrieved: Retrieved) -> Result:
@@ -190,16 +243,17 @@ class Worker:
             institution=media.institution,
             contact=media.contact,
             disclaimer=media.disclaimer,
-            missing=retrieved.missing,
+            missing=retrieved.missing.named,
+            missing_unnamed=None if not retrieved.missing.is_known else retrieved.missing.count - len(retrieved.missing.named),
             allow_several_patients="several-patients" in request.allow,
             profile=request.profile or media.profile,
             extras=Path(media.extras) if media.extras else None,
             creator=f"mkisod {__version__}",
         )
         self._services.spool.jobs.make_result_directory(job)
-        disc = build_disc(
-            order, retrieved.paths, job.directory.result, report_progress=partial(self._report_assembly, attempt), index=attempt.index
-        )
+        report_progress = partial(self._report_assembly, attempt)
+        with self._services.spool.jobs.sync_meanwhile(retrieved.paths):
+            disc = build_disc(order, retrieved.paths, job.directory.result, report_progress=report_progress, index=attempt.index)
         return describe_disc(job.id, disc, retrieved.warnings)
 
 

@@ -53,6 +53,23 @@ PACKAGES = {
     "openssl": "openssl",
     "strace": "strace",
     "ss": "iproute2",
+    "bash": "bash",
+    "groff": "groff-base",
+    "journalctl": "systemd",
+    "mandoc": "mandoc",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "dh": "debhelper",
+    "dh_python3": "dh-python",
+    "dpkg-buildpackage": "dpkg-dev",
+    "dpkg-deb": "dpkg",
+    "mount": "mount",
+    "umount": "mount",
+    "systemd-analyze": "systemd",
+    "lintian": "lintian",
+    "piuparts": "piuparts",
 }
 
 # Without it every small DIMSE message waits for a delayed acknowledgement (DCMTK's dcmnet reads it, hence Orthanc too).

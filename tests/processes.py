@@ -126,8 +126,9 @@ def started(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     end_signal: signal.Signals = signal.SIGTERM,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Process]:
-    """Run `command` as `name` until the block ends. `env` is added to this process's own environment."""
+    """Run `command` as `name` until the block ends. `env` is added to this process's own environment; `pass_fds` stay open in it."""
     with log_path.open("ab") as log:
         popen = subprocess.Popen(
             [str(word) for word in command],
@@ -137,6 +138,7 @@ def started(
             env={**os.environ, **(env or {})},
             cwd=cwd,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
     process = Process(name, popen, log_path, end_signal)
     _processes.append(process)

@@ -45,8 +45,10 @@ def main() -> None:
         cpu_s, peak_kib = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
         each_ms = cpu_s / count * 1000
         first = first or each_ms
-        print(f"{count:>6} instances in {series:>3} series: CPU {each_ms:.3f} ms each, {each_ms / first:.2f} of the first case; "
-              f"peak {peak_kib / 1024:.0f} MiB")
+        print(
+            f"{count:>6} instances in {series:>3} series: CPU {each_ms:.3f} ms each, {each_ms / first:.2f} of the first case; "
+            f"peak {peak_kib / 1024:.0f} MiB"
+        )
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mkisod.cli import check, demo, find, operate, queue, serve, status, submit, verify
+from mkisod.cli import check, demo, find, operate, queue, send, serve, status, submit, verify
 from mkisod.config.parsing import DEFAULT_PATH, ConfigurationInvalid
 from mkisod.errors import Code, MkisodError
+from mkisod.system.journal import write_last_words
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -53,12 +54,13 @@ def make_parser() -> argparse.ArgumentParser:
     drop_ = add("drop", operate.run_drop, "Remove jobs; their statuses stay.", "mkisod drop web-4711")
     retry_ = add("retry", operate.run_retry, "Try deferred jobs again now.", "mkisod retry web-4711")
     verify_ = add("verify", verify.run, "Check a disc: a folder, an .ISO or a .ZIP.", "mkisod verify /media/cdrom")
+    send_ = add("send", send.run, "Send every DICOM file of a folder to a destination.", "mkisod send /media/cdrom WORKSTATION")
     demo_ = add("demo", demo.run, "Show all of it: a small PACS, the daemon, one request, the disc.", "mkisod demo")
 
-    for command in (serve_, check_, find_, submit_, status_, queue_, release_, drop_, retry_, verify_):
+    for command in (serve_, check_, find_, submit_, status_, queue_, release_, drop_, retry_, verify_, send_):
         help_ = f"the configuration (default: {DEFAULT_PATH})"
         command.add_argument("--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=help_)
-    for command in (check_, find_, submit_, status_, queue_, release_, drop_, retry_):
+    for command in (check_, find_, submit_, status_, queue_, release_, drop_, retry_, send_):
         command.add_argument("--json", action="store_true", help="print JSON")
     check.add_arguments(check_)
     find_.add_argument("accession", metavar="ACCESSION")
@@ -69,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     operate.add_release_arguments(release_)
     operate.add_drop_arguments(drop_)
     operate.add_retry_arguments(retry_)
+    send.add_arguments(send_)
     demo.add_arguments(demo_)
     verify.add_arguments(verify_)
     return parser
@@ -81,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         exit_code = run(arguments)
         sys.stdout.flush()  # so that a reader who has gone is noticed here, not at exit
     except MkisodError as error:
-        print(f"mkisod: {error}", file=sys.stderr)
+        write_last_words(f"mkisod: {error}")
         if error.code is Code.USAGE:
             return EXIT_USAGE
         return EXIT_CONFIGURATION if error.code in _CONFIGURATION_CODES or isinstance(error, ConfigurationInvalid) else EXIT_FAILED

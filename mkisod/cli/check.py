@@ -17,11 +17,10 @@ from pathlib import Path
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
-from mkisod.config.parsing import read_config
 from mkisod.config.settings import Config
-from mkisod.daemon import check_config, make_receiver_settings
+from mkisod.configuration import load_config, make_receiver_settings
 from mkisod.errors import Code, MkisodError, Permanent
-from mkisod.job.manifest import Move
+from mkisod.job.moves import Move
 from mkisod.job.request import find_accession_fault
 from mkisod.pacs.associate import FIND, Association, Peer, make_peer, send_echo
 from mkisod.pacs.contact import Contact, Sink, decode_contact
@@ -74,8 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def check(path: Path, log: FilteringBoundLogger, accession: str | None, pacs: str | None) -> Iterator[Finding]:
     try:
-        config = read_config(path)
-        check_config(config, path)
+        config = load_config(path)
     except MkisodError as error:
         yield Finding("configuration", False, error.message, error.advice)
         return
@@ -159,7 +157,9 @@ def _prove_return_path(config: Config, layout: Layout, name: str, accession: str
 def _choose_instance(peer: Peer, ae_title: str, accession: str) -> Move:
     with Association(peer, ae_title, [FIND], response_timeout_s=peer.response_timeout_s) as association:
         study = list_study(association, find_studies(association, accession, time.monotonic)[0], time.monotonic)
-    series = next(series for series in study.series if series.sop_instance_uids)
+    series = next((series for series in study.series if series.sop_instance_uids), None)
+    if series is None:
+        raise Permanent(Code.QUERY_FAILED, f"{peer} lists no instance of the study, so there is none to move alone.")
     return Move(study.study_instance_uid, series.series_instance_uid, series.sop_instance_uids[:1])
 
 

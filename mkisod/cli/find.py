@@ -8,7 +8,7 @@ import time
 
 from mkisod.config.parsing import read_config
 from mkisod.errors import Code, Permanent
-from mkisod.job.manifest import StudyListing
+from mkisod.job.manifest import SeriesListing, StudyListing
 from mkisod.job.request import find_accession_fault
 from mkisod.pacs.associate import FIND, Association, make_peer
 from mkisod.pacs.find import find_studies, list_study
@@ -32,7 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _count(study: StudyListing) -> int:
-    return sum(len(series.sop_instance_uids) for series in study.series)
+    """What is listed, or counted where the listing is shorter than that."""
+    return max(sum(map(_count_series, study.series)), study.number_of_instances or 0)
+
+
+def _count_series(series: SeriesListing) -> int:
+    return max(len(series.sop_instance_uids), series.number_of_instances or 0)
 
 
 def _to_json(study: StudyListing) -> dict[str, object]:
@@ -41,8 +46,9 @@ def _to_json(study: StudyListing) -> dict[str, object]:
         "study_instance_uid": study.study_instance_uid,
         "modalities": list(study.modalities),
         "instances": _count(study),
+        "evidence": study.evidence,
         "series": [
-            {"series_instance_uid": s.series_instance_uid, "modality": s.modality, "instances": len(s.sop_instance_uids)}
+            {"series_instance_uid": s.series_instance_uid, "modality": s.modality, "instances": _count_series(s)}
             for s in study.series
         ],
     }
@@ -50,5 +56,6 @@ def _to_json(study: StudyListing) -> dict[str, object]:
 
 def _to_text(study: StudyListing) -> str:
     lines = [f"study {study.study_instance_uid}: {', '.join(study.modalities)}, {len(study.series)} series, {_count(study)} instances"]
-    lines += [f"  series {s.series_instance_uid}: {s.modality}, {len(s.sop_instance_uids)} instances" for s in study.series]
+    lines += [f"  series {s.series_instance_uid}: {s.modality}, {_count_series(s)} instances" for s in study.series]
+    lines += [f"  not every SOP Instance UID is listed: {study.doubt}"] if study.doubt else []
     return "\n".join(lines)

@@ -88,7 +88,7 @@ class _Changes:
 def _describe_job(listed: Listed) -> str:
     progress = listed.progress
     count = f"  {progress.instances_received}/{progress.instances_expected}" if progress.instances_expected else ""
-    return f"{listed.record.ticket}  {listed.record.state}{count}"
+    return f"{listed.record.ticket}  {listed.record.told_state}{count}"
 
 
 def _describe_counts(counts: dict[str, int]) -> str:
@@ -118,7 +118,7 @@ def _make_cells(listed: Listed, now: datetime) -> tuple[Text | str, ...]:
     code = str(record.problem.code) if record.problem else ""
     return (
         Text(record.ticket),
-        style_state(record.state),
+        style_state(record.told_state),
         describe_age(now, record.created),
         count,
         "  ".join(filter(None, (again, code))),
@@ -127,7 +127,7 @@ def _make_cells(listed: Listed, now: datetime) -> tuple[Text | str, ...]:
 
 def _to_line(listed: Listed, now: datetime) -> Text:
     ticket, state, age, count, rest = _make_cells(listed, now)
-    padding = " " * (11 - len(listed.record.state))
+    padding = " " * (11 - len(listed.record.told_state))
     return Text.assemble(f"{ticket!s:<24}  ", state, f"{padding}  {age:>8}  {count:>11}  {rest}".rstrip())
 
 
@@ -137,7 +137,7 @@ def _to_json(listed: Listed) -> dict[str, object]:
         "ticket": record.ticket,
         "job": record.job,
         "place": listed.place,
-        "state": record.state,
+        "state": record.told_state,
         "created": record.created.isoformat(),
         "attempt": record.attempt,
         "retry_at": record.retry_at.isoformat() if record.retry_at else None,

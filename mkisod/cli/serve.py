@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import sys
+import time
 
-from mkisod.config.parsing import read_config
-from mkisod.daemon import Daemon, check_config
-from mkisod.system.journal import make_log
+from mkisod import __version__
+from mkisod.configuration import load_config
+from mkisod.daemon import Daemon
+from mkisod.system.journal import catch_last_words, make_log, write_last_words
+from mkisod.system.metrics import Metrics
 from mkisod.system.notify import Notify
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config = read_config(arguments.config)
-    check_config(config, arguments.config)
-    return Daemon(config, make_log(sys.stderr), Notify()).run()
+    config = load_config(arguments.config)
+    faulthandler.enable()  # where every thread is, when the watchdog ends the daemon by SIGABRT; files and lines, no values
+    catch_last_words()
+    metrics = Metrics(config.spool.instance, __version__, config.pacs, now_s=time.time)
+    log = make_log(sys.stderr, observe=metrics.observe)
+    exit_code = Daemon(config, arguments.config, log, Notify(), metrics).run()
+    if exit_code:
+        write_last_words("mkisod: a thread died, and the daemon with it. What it died of was said before.")
+    return exit_code

@@ -158,9 +158,6 @@ def _check_whole(config: Config) -> list[str]:
         mistakes.append("pacs: write at least one [pacs.NAME]")
     for section, table in (("pacs", config.pacs), ("forward", config.forward)):
         mistakes += [f"{section}.{name}: write a name of letters, digits, _ . and -" for name in table if not _NAME.fullmatch(name)]
-    for name, pacs in config.pacs.items():
-        if pacs.query != "instances":
-            mistakes.append(f'pacs.{name}.query: write "instances"; this version offers no other')
     if not config.media.output:
         mistakes.append("media.output: write at least one of dir, iso, zip")
     if config.jobs.retry_max_s < config.jobs.retry_first_s:

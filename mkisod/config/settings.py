@@ -121,6 +121,8 @@ class DestinationSettings:
     host: str = _key(NOTHING, _HOST)
     port: int = _key(104, _PORT)
     ae_title: str = _key("ANY-SCP", _AE_TITLE)
+    connect_timeout_s: float = _key(10.0, _at_least(0.1))
+    response_timeout_s: float = _key(60.0, _at_least(0.1))
     tls: TlsSettings | None = None
 
 

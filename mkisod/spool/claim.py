@@ -27,9 +27,10 @@ from mkisod.spool.layout import JobDirectory, Layout
 
 @frozen
 class Claimed:
-    """A drop that was taken over, and why it was refused if it was."""
+    """A drop that was taken over, what it asks for, and why it was refused if it was."""
 
     job: Job
+    accessions: tuple[str, ...]
     refused: MkisodError | None
 
 
@@ -80,9 +81,10 @@ class Claims:
             self._check(request)
         except MkisodError as error:
             job = evolve(job, record=evolve(job.record, problem=error.problem))
-            return Claimed(self._jobs.enter(job, Event.REFUSED, lambda record: make_status(record, self._now())), error)
-        job = evolve(job, record=evolve(job.record, priority=request.priority))
-        return Claimed(self._jobs.enter(job, Event.CLAIMED, lambda record: make_status(record, self._now(), request.accessions)), None)
+            return Claimed(self._jobs.enter(job, Event.REFUSED, lambda record: make_status(record, self._now())), (), error)
+        job = evolve(job, record=evolve(job.record, priority=request.priority, pacs=request.pacs))
+        job = self._jobs.enter(job, Event.CLAIMED, lambda record: make_status(record, self._now(), request.accessions))
+        return Claimed(job, request.accessions, None)
 
 
 def _read_drop(path: Path) -> bytes:

@@ -18,10 +18,11 @@ from pathlib import Path
 from attrs import evolve, frozen
 from structlog.typing import FilteringBoundLogger
 
-from mkisod.errors import ADVICE, Code, Problem
+from mkisod.errors import Code
 from mkisod.job.lifecycle import Event
 from mkisod.job.record import make_status
 from mkisod.job.status import State, Status
+from mkisod.job.withdrawal import withdraw
 from mkisod.spool.durable import Disk
 from mkisod.spool.jobs import Job, JobGone, Jobs
 from mkisod.spool.layout import Layout
@@ -47,8 +48,6 @@ class Verdict(StrEnum):
     LATER = "later"  # the file stays, and is looked at again
     FOREIGN = "foreign"  # not of one who may say so: the file goes, with a warning
 
-
-CANCELLED = Problem(Code.CANCELLED, "The request was cancelled.", ADVICE[Code.CANCELLED], transient=False)
 
 
 class Controls:
@@ -84,7 +83,7 @@ class Controls:
         except FileNotFoundError:
             return
         except ValueError as error:
-            self._log.warning("status_unreadable", ticket=file.ticket, error=str(error))
+            self._log.warning("status_unreadable", ticket=file.ticket, reason=str(error))
             return
         log = self._log.bind(ticket=file.ticket, control=file.control, uid=uid)
         if verdict is Verdict.LATER:
@@ -117,12 +116,15 @@ class Controls:
         if job is None:
             self._cancel_active(status.job)  # ours or another daemon's; the status will tell when it is over
             return Verdict.LATER
-        self._advance(evolve(job, record=evolve(job.record, problem=CANCELLED, retry_at=None)), Event.CANCELLED)
+        record, event = withdraw(job.record)
+        self._advance(evolve(job, record=record), event)
         return Verdict.DONE
 
     def _publish(self, status: Status) -> Verdict:
         """Only what was deferred, or held for want of instances, can be published as partial; a running attempt is waited for."""
         if status.finished and not (status.state is State.FAILED and status.error and status.error.code is Code.INCOMPLETE):
+            return Verdict.DONE
+        if status.state is State.FORWARDING:  # it is published
             return Verdict.DONE
         job = self._jobs.find(status.job)
         if job is None or job.record.state is State.QUEUED:
@@ -132,6 +134,8 @@ class Controls:
         return Verdict.DONE
 
     def _discard(self, status: Status) -> Verdict:
+        if status.state is State.FORWARDING:  # once that is over
+            return Verdict.LATER
         if not status.finished:
             self._log.warning("result_not_discarded", ticket=status.ticket, job=status.job, state=status.state)
             return Verdict.DONE
@@ -142,14 +146,23 @@ class Controls:
         job = self._jobs.find(status.job)
         if job is not None and job.record.state is State.FAILED:
             self._advance(job, Event.DROPPED)
-        self._log.info("result_deleted", ticket=status.ticket, job=status.job, results=removed, reason="discarded by the client")
+        if removed:
+            self._log.info(
+                "result_deleted",
+                audit=True,
+                owner_uid=status.owner_uid,
+                ticket=status.ticket,
+                job=status.job,
+                results=removed,
+                reason="discarded by the client",
+            )
         return Verdict.DONE
 
     def _advance(self, job: Job, event: Event) -> None:
         previous = self._outbox.read_status(job.ticket)
         # Raises JobGone where a worker was first: then the file stays, and is looked at again.
         job = self._jobs.advance(job, event, lambda record: make_status(record, self._now(), previous=previous))
-        self._log.info(f"job_{event}", ticket=job.ticket, job=job.id, state=job.record.state)
+        self._log.info(f"job_{event}", ticket=job.ticket, job=job.id, state=job.record.state, attempt=job.record.attempt)
 
 
 def may_control(status: Status, uid: int) -> bool:

@@ -25,9 +25,20 @@ class Disk:
         """Make or empty the file and write all of `data`. It is not durable before `sync`. A symbolic link is not followed."""
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            _write_all(fd, data)
+        finally:
+            os.close(fd)
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Add all of `data` to the end of the file, which is made if it is not there. It is not durable before `sync`."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        try:
+            size = os.fstat(fd).st_size
+            try:
+                _write_all(fd, data)
+            except OSError:
+                os.ftruncate(fd, size)  # a disk that fills takes a part first
+                raise
         finally:
             os.close(fd)
 
@@ -96,6 +107,9 @@ class WaitingDisk(Disk):
     def write(self, path: Path, data: bytes) -> None:
         self._insist(partial(super().write, path, data))
 
+    def append(self, path: Path, data: bytes) -> None:
+        self._insist(partial(super().append, path, data))
+
     def sync(self, path: Path) -> None:
         self._insist(partial(super().sync, path))
 
@@ -123,6 +137,12 @@ class WaitingDisk(Disk):
 
 def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _walk(top: Path) -> Iterator[Path]:

@@ -1,24 +1,18 @@
 """What clients drop: which files are requests, and when one is whole.
 
-Owns `inbox/`. The scan of the directory is the truth; inotify events are only a doorbell that makes the next scan come at once, and tell
-that a file was moved into place. If the observer fails, the timer of the scan goes on ringing. Nothing here opens a file for more than a
-look at its last line, and nothing is followed or waited for.
+Owns `inbox/`. The scan of the directory is the truth; doorbell.py only says when to look. Nothing here opens a file for more than a look
+at its last line, and nothing is followed or waited for.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import threading
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
 
 from attrs import frozen
-from structlog.typing import FilteringBoundLogger
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
 
 from mkisod.job.request import ends_whole, is_ticket
 from mkisod.spool.controls import Control, ControlFile
@@ -54,36 +48,6 @@ class Found:
     controls: tuple[ControlFile, ...]
     strange: tuple[str, ...]
     next_look_s: float | None
-
-
-class Doorbell(FileSystemEventHandler):
-    """Rings at every change in the inbox. Runs in watchdog's thread, which an exception would end: so it only notes names and rings."""
-
-    def __init__(self) -> None:
-        self._rung = threading.Event()
-        self._moved: set[str] = set()
-        self._lock = threading.Lock()
-
-    def dispatch(self, event: FileSystemEvent) -> None:
-        if event.event_type == "moved":
-            with self._lock:
-                self._moved.add(os.path.basename(os.fsdecode(event.dest_path)))
-        if event.event_type in ("created", "moved", "closed"):
-            self._rung.set()
-
-    def ring(self) -> None:
-        self._rung.set()
-
-    def wait(self, timeout_s: float) -> None:
-        """Until it rings, or the time is over."""
-        self._rung.wait(timeout_s)
-        self._rung.clear()
-
-    def take_moved(self) -> set[str]:
-        """The names reported as moved into place since the last call."""
-        with self._lock:
-            moved, self._moved = self._moved, set()
-        return moved
 
 
 class Inbox:
@@ -171,34 +135,3 @@ def _is_whole(path: Path) -> bool:
         return ends_whole(os.pread(fd, _TAIL_BYTES, max(0, status.st_size - _TAIL_BYTES)))
     finally:
         os.close(fd)
-
-
-class Watch:
-    """Rings the doorbell at changes in the inbox, as a context manager. Where the system has no inotify left, only the timer rings."""
-
-    def __init__(self, layout: Layout, doorbell: Doorbell, log: FilteringBoundLogger) -> None:
-        self._observer = Observer()
-        self._observer.schedule(doorbell, str(layout.inbox), recursive=False)
-        self._log = log
-        self._failed = False
-
-    def __enter__(self) -> Self:
-        try:
-            self._observer.start()
-        except OSError as error:
-            self._failed = True
-            advice = "Drops are found by the timer; raise fs.inotify.max_user_watches and max_user_instances."
-            self._log.warning("inbox_not_watched", error=str(error), advice=advice)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self._failed:
-            self._observer.stop()
-            self._observer.join()
-
-    def is_alive(self) -> bool:
-        """False once it rings no more although it did: then watch anew."""
-        alive = self._failed or (self._observer.is_alive() and all(emitter.is_alive() for emitter in self._observer.emitters))
-        if not alive:
-            self._log.warning("inbox_watch_died", advice="It is started again; meanwhile drops are found by the timer.")
-        return alive

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 from attrs import evolve, frozen
 
@@ -18,10 +20,12 @@ from mkisod.job.record import JobRecord, decode_record, encode_record, is_job_id
 from mkisod.job.request import Request, parse_request
 from mkisod.job.status import State, Status
 from mkisod.spool.durable import Disk
+from mkisod.spool.forwarded import Forwarded
 from mkisod.spool.layout import JobDirectory, Layout
 from mkisod.spool.objects import Objects
 from mkisod.spool.outbox import Outbox
 from mkisod.spool.trash import remove
+from mkisod.spool.writeback import sync_meanwhile
 
 
 @frozen
@@ -105,6 +109,8 @@ class Jobs:
                     self._discard_objects(job)
                 case Effect.SYNC_OBJECTS:
                     job = self._sync_objects(job)
+                case Effect.WRITE_RESULT:
+                    self._outbox.write_result(make_status(job.record))
                 case Effect.WRITE_STATUS:
                     self._outbox.write_status(make_status(job.record))
                 case Effect.REMOVE_SUPERSEDED:
@@ -132,6 +138,10 @@ class Jobs:
         self._disk.remove_tree(job.directory.objects)
         self._disk.remove_tree(job.directory.result)
         self._disk.sync(job.directory.path)
+
+    def sync_meanwhile(self, paths: Sequence[Path]) -> AbstractContextManager[None]:
+        """Make instances durable while something else is done; they are when the context has been left. Raises OSError there."""
+        return sync_meanwhile(paths, self._disk.sync)
 
     def _sync_objects(self, job: Job) -> Job:
         if job.directory.objects.is_dir():
@@ -191,9 +201,13 @@ class Jobs:
         """Remove a result that is not published."""
         self._disk.remove_tree(job.directory.result)
 
-    def count_objects(self, job: Job) -> int:
-        """How many instances have been received."""
-        return sum(1 for _ in self.open_objects(job).list_paths()) if job.directory.objects.is_dir() else 0
+    def open_forwarded(self, job: Job) -> Forwarded:
+        return Forwarded(job.directory.forwarded, self._disk)
+
+    def count_progress(self, job: Job) -> int:
+        """How many instances have been received, and sent to a destination: it grows as long as something is done."""
+        received = sum(1 for _ in self.open_objects(job).list_paths()) if job.directory.objects.is_dir() else 0
+        return received + len(self.open_forwarded(job).read())
 
     def remove_drop(self, directory: JobDirectory) -> None:
         """Remove what a death left between the claim and its end."""

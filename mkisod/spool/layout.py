@@ -11,7 +11,7 @@
     outbox/<ticket>/<job>/                  the result
 
 In a job's directory: `drop` (the client's file, while it is taken over), `request` (our copy), `job.json`, `objects/` (received instances),
-`result/` (while it is assembled).
+`result/` (while it is assembled; later what is converted to be forwarded), `forward.jsonl` (what has been forwarded).
 """
 
 from __future__ import annotations
@@ -125,6 +125,10 @@ class JobDirectory:
     @property
     def result(self) -> Path:
         return self.path / "result"
+
+    @property
+    def forwarded(self) -> Path:
+        return self.path / "forward.jsonl"
 
 
 RESULT_RECORD = "result.json"  # in a result: its final status, so that the status can be written again

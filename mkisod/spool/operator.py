@@ -19,7 +19,8 @@ from mkisod.job.lifecycle import Event
 from mkisod.job.record import JobRecord, is_job_id, make_status
 from mkisod.job.retry import History
 from mkisod.job.status import Progress, State
-from mkisod.spool.controls import CANCELLED, Control
+from mkisod.job.withdrawal import withdraw
+from mkisod.spool.controls import Control
 from mkisod.spool.durable import Disk
 from mkisod.spool.jobs import Job, JobGone, Jobs
 from mkisod.spool.layout import Layout
@@ -36,13 +37,16 @@ class Listed:
 
 
 class Operator:
-    def __init__(self, layout: Layout, *, now: Callable[[], datetime]) -> None:
+    """`report` is told of each step that a job has taken, for the journal."""
+
+    def __init__(self, layout: Layout, *, now: Callable[[], datetime], report: Callable[[Event, Job], None] = lambda *_: None) -> None:
         self._layout = layout
         self._disk = Disk()
         self._outbox = Outbox(layout, self._disk)
         # No boot id: what an operator does never takes a job in hand.
         self._jobs = Jobs(layout, self._disk, self._outbox, boot_id="")
         self._now = now
+        self._report = report
 
     def count(self) -> dict[str, int]:
         """How many jobs stand in each place. Costs a listing of each."""
@@ -75,6 +79,7 @@ class Operator:
             problem=None,
             attempt=job.record.attempt + 1,
             history=History(begun=self._now()),
+            counted={},
             crashes=Crashes(),
         )
         return self._advance(evolve(job, record=record), Event.RELEASED)
@@ -94,8 +99,9 @@ class Operator:
         if job.record.state is State.FAILED:
             self._advance(job, Event.DROPPED)
             return f"{job.ticket} is removed; its status stays."
-        self._advance(evolve(job, record=evolve(job.record, problem=CANCELLED, retry_at=None)), Event.CANCELLED)
-        return f"{job.ticket} is cancelled."
+        record, event = withdraw(job.record)
+        self._advance(evolve(job, record=record), event)
+        return f"{job.ticket} is not forwarded any further; its disc stays." if record.published else f"{job.ticket} is cancelled."
 
     def list_deferred_names(self) -> list[str]:
         return [directory.path.name for directory in self._jobs.list_deferred()]
@@ -131,6 +137,7 @@ class Operator:
             advanced = self._jobs.advance(job, event, lambda record: make_status(record, self._now(), accessions, previous))
         except JobGone as error:
             raise Permanent(Code.USAGE, f"{job.ticket} has just been taken by the daemon.", "Look again with mkisod queue.") from error
+        self._report(event, advanced)
         self.ring()
         return advanced
 

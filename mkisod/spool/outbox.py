@@ -48,6 +48,11 @@ class Outbox:
         """The final status in a published result."""
         return decode_status((self._layout.result(ticket, job) / RESULT_RECORD).read_bytes())
 
+    def write_result(self, status: Status) -> None:
+        """Put another final status into a published result. Where it has been removed there is nothing to do."""
+        if self.has_result(status.ticket, status.job):
+            self._disk.replace(self._layout.result(status.ticket, status.job) / RESULT_RECORD, encode_status(status))
+
     def remove_results(self, ticket: str, *, keep: str | None = None) -> int:
         """Take the results of this ticket out of the outbox, but for the job to keep; how many there were.
 

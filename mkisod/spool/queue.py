@@ -7,11 +7,23 @@ or its directory has changed since; a choice costs a listing, not an opening of 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import datetime
+
+from attrs import frozen
 
 from mkisod.job.request import PRIORITIES
 from mkisod.spool.jobs import Job, Jobs
 from mkisod.spool.layout import JobDirectory
+
+
+@frozen
+class _Waiting:
+    """What the choice goes by."""
+
+    rank: int
+    pacs: str | None = None
+    retrieves: bool = False
 
 
 class Queue:
@@ -19,19 +31,23 @@ class Queue:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self._ranks: dict[JobDirectory, int] = {}
+        self._waiting: dict[JobDirectory, _Waiting] = {}
         self._due: dict[JobDirectory, tuple[int, datetime | None]] = {}
 
-    def choose(self) -> Job | None:
-        """The queued job that is next: by priority, then by age. It stays queued; the event TAKEN takes it."""
+    def choose(self, may_begin: Callable[[str, str | None], bool] = lambda _job, _pacs: True) -> Job | None:
+        """The queued job that is next: by priority, then by age. It stays queued; the event TAKEN takes it.
+
+        `may_begin` is asked about those that have to retrieve from a PACS, by job and PACS; one that may not stands in nobody's way.
+        """
         directories = self._jobs.list_queued()
-        ranks = {directory: self._ranks[directory] if directory in self._ranks else self._read_rank(directory) for directory in directories}
-        self._ranks = ranks
-        while ranks:
-            first = min(ranks, key=lambda directory: (ranks[directory], directory.path.name))
-            if (job := self._load(first)) is not None:
+        self._waiting = {directory: self._waiting.get(directory) or self._read_waiting(directory) for directory in directories}
+        for directory in sorted(self._waiting, key=lambda directory: (self._waiting[directory].rank, directory.path.name)):
+            known = self._waiting[directory]
+            if known.retrieves and not may_begin(directory.path.name, known.pacs):
+                continue
+            del self._waiting[directory]  # when it comes back to the queue, it may be another matter
+            if (job := self._load(directory)) is not None:
                 return job
-            del ranks[first]
         return None
 
     def list_due(self, now: datetime) -> tuple[list[Job], datetime | None]:
@@ -49,9 +65,12 @@ class Queue:
         self._due = seen
         return due, min(waiting, default=None)
 
-    def _read_rank(self, directory: JobDirectory) -> int:
-        job = self._load(directory)
-        return PRIORITIES.index(job.record.priority) if job is not None and job.record.priority in PRIORITIES else len(PRIORITIES)
+    def _read_waiting(self, directory: JobDirectory) -> _Waiting:
+        if (job := self._load(directory)) is None:
+            return _Waiting(len(PRIORITIES))
+        record = job.record
+        rank = PRIORITIES.index(record.priority) if record.priority in PRIORITIES else len(PRIORITIES)
+        return _Waiting(rank, record.pacs, retrieves=not record.published)
 
     def _read_retry_at(self, directory: JobDirectory) -> tuple[int, datetime | None] | None:
         try:

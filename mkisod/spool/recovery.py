@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from mkisod.job.crashes import note_death
 from mkisod.job.lifecycle import Event
-from mkisod.job.record import make_status
+from mkisod.job.record import JobRecord, make_status
 from mkisod.job.request import RequestRefused
 from mkisod.job.status import State, Status
 from mkisod.spool.claim import Claims
@@ -23,7 +23,7 @@ from mkisod.spool.jobs import Job, Jobs, MakeStatus
 from mkisod.spool.layout import JobDirectory
 from mkisod.spool.outbox import Outbox
 
-_PHASES = {State.RETRIEVING: 0, State.ASSEMBLING: 1, State.PUBLISHING: 2}
+_PHASES = {State.RETRIEVING: 0, State.ASSEMBLING: 1, State.PUBLISHING: 2, State.FORWARDING: 3}
 
 
 class Recovery:
@@ -54,7 +54,7 @@ class Recovery:
         except FileNotFoundError:
             pass
         except ValueError as error:
-            self._log.error("job_unreadable", directory=str(directory.path), error=str(error))
+            self._log.error("job_unreadable", directory=str(directory.path), reason=str(error))
             self._jobs.set_aside(directory)
         return None
 
@@ -67,8 +67,7 @@ class Recovery:
         elif has_drop and record.state is State.FAILED:
             self._jobs.enter(job, Event.REFUSED, self._describe(job))
         elif (status := self._read_result(job)) is not None:
-            event = Event.PUBLISHED_PARTIAL if status.state is State.PARTIAL else Event.PUBLISHED
-            self._jobs.advance(evolve(job, record=evolve(record, state=State.PUBLISHING)), event, lambda _: status)
+            self._recover_published(job, status)
         elif record.state is State.CANCELLED:
             self._advance(job, Event.CANCELLED)
         elif not directory.request.exists():
@@ -76,9 +75,26 @@ class Recovery:
             return
         else:
             self._jobs.remove_drop(directory)
-            crashes = note_death(record.crashes, self._jobs.count_objects(job), _PHASES.get(record.state, 0))
-            self._advance(evolve(job, record=evolve(record, crashes=crashes, retry_at=None)), Event.RECOVERED)
+            # Without a result nothing is published, whatever had been: it is made once more.
+            self._advance(evolve(job, record=evolve(self._note_death(job), published=False)), Event.RECOVERED)
         self._log.info("job_recovered", ticket=job.ticket, job=job.id, found=record.state)
+
+    def _note_death(self, job: Job) -> JobRecord:
+        record = job.record
+        crashes = note_death(record.crashes, self._jobs.count_progress(job), _PHASES.get(record.state, 0))
+        return evolve(record, crashes=crashes, retry_at=None)
+
+    def _recover_published(self, job: Job, status: Status) -> None:
+        """Only the status is left to be written, and perhaps to forward. `status` is that in the result."""
+        if not status.finished:
+            told = self._read_status(job.ticket)
+            previous = status if told is None or told.job != job.id or told.result is None else told
+            record = evolve(self._note_death(job), state=State.PUBLISHING, published=True, problem=None)
+            event = Event.PUBLISHED_TO_FORWARD
+            self._jobs.advance(evolve(job, record=record), event, lambda record: make_status(record, self._now(), previous=previous))
+            return
+        event = Event.PUBLISHED_PARTIAL if status.state is State.PARTIAL else Event.PUBLISHED
+        self._jobs.advance(evolve(job, record=evolve(job.record, state=State.PUBLISHING)), event, lambda _: status)
 
     def _reconcile(self, job: Job) -> None:
         """Finish what the record says and the directory does not, and say in the status what is so.
@@ -94,7 +110,7 @@ class Recovery:
             self._advance(job, Event.RELEASED)
         else:
             status = self._read_status(job.ticket)
-            if status is not None and (status.job != job.id or status.state == record.state):
+            if status is not None and (status.job != job.id or status.state == record.told_state):
                 return
             self._outbox.write_status(self._describe(job)(record))
             self._log.info("status_written_again", ticket=job.ticket, job=job.id, state=record.state)
@@ -119,7 +135,7 @@ class Recovery:
         try:
             return self._outbox.read_result(job.ticket, job.id)
         except (ValueError, FileNotFoundError) as error:
-            self._log.error("result_unreadable", ticket=job.ticket, job=job.id, error=str(error))
+            self._log.error("result_unreadable", ticket=job.ticket, job=job.id, reason=str(error))
             self._outbox.remove_result(job.ticket, job.id)
             return None
 
@@ -127,5 +143,5 @@ class Recovery:
         try:
             return self._outbox.read_status(ticket)
         except ValueError as error:
-            self._log.warning("status_unreadable", ticket=ticket, error=str(error))
+            self._log.warning("status_unreadable", ticket=ticket, reason=str(error))
             return None

@@ -74,8 +74,10 @@ class Retention:
     def _expire(self, status: Status) -> None:
         age_days = (self._now() - status.updated).total_seconds() / _DAY_S
         if age_days >= self._rules.status_days:
+            results = len(self._outbox.list_results(status.ticket))
             self._outbox.remove_ticket(status.ticket)
-            self._log.info("status_deleted", ticket=status.ticket, job=status.job, reason="older than status_days")
+            log = self._log.bind(audit=True, owner_uid=status.owner_uid) if results else self._log
+            log.info("status_deleted", ticket=status.ticket, job=status.job, results=results, reason="older than status_days")
         # Where a ticket was used again and that failed, an older result stands that no status speaks of.
         elif age_days >= self._rules.retention_days and self._outbox.list_results(status.ticket):
             self._remove_result(status, "older than retention_days")
@@ -87,7 +89,9 @@ class Retention:
             return
         if job.record.state is State.FAILED:
             self._jobs.advance(job, Event.DROPPED, lambda record: make_status(record, self._now()))
-            self._log.info("job_deleted", ticket=job.ticket, job=job.id, reason="older than held_days")
+            self._log.info(
+                "job_dropped", audit=True, owner_uid=job.record.owner_uid, ticket=job.ticket, job=job.id, reason="older than held_days"
+            )
 
     def _age_s(self, path: Path) -> float:
         """Since the file was written; nothing where there is none."""
@@ -98,8 +102,16 @@ class Retention:
 
     def _remove_result(self, status: Status, reason: str) -> None:
         self._outbox.write_status(evolve(status, result=None))
-        self._outbox.remove_results(status.ticket)
-        self._log.info("result_deleted", ticket=status.ticket, job=status.job, reason=reason)
+        results = self._outbox.remove_results(status.ticket)
+        self._log.info(
+            "result_deleted",
+            audit=True,
+            owner_uid=status.owner_uid,
+            ticket=status.ticket,
+            job=status.job,
+            results=results,
+            reason=reason,
+        )
 
     def _list_finished(self) -> list[Status]:
         """Finished requests, the oldest first."""

@@ -99,16 +99,17 @@ class Rounds:
         record = claimed.job.record
         log = self._log.bind(ticket=ticket, job=record.job, owner_uid=record.owner_uid)
         if claimed.refused is None:
-            log.info("job_claimed", state=record.state)
+            log.info("job_claimed", state=record.state, accessions=claimed.accessions)
             self._report_queued()
         else:
-            log.warning("job_refused", state=record.state, error=claimed.refused.code)
+            problem = claimed.refused
+            log.warning("job_refused", state=record.state, error=problem.code, message=problem.message, advice=problem.advice)
 
     def _ask_leave(self, ticket: str, uid: int) -> Leave:
         try:
             status = self._outbox.read_status(ticket)
         except ValueError as error:
-            self._log.warning("status_unreadable", ticket=ticket, error=str(error))
+            self._log.warning("status_unreadable", ticket=ticket, reason=str(error))
             return Leave.CLAIM
         if status is None:
             return Leave.CLAIM

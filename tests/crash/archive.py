@@ -1,6 +1,7 @@
-"""Where the network would be: an archive that answers and sends in the daemon's own process, and a media room that makes small discs.
+"""Where the network would be: an archive that answers and sends in the daemon's own process, a destination that takes what is forwarded,
+and a media room that makes small discs.
 
-Both stand where `mkisod.worker` looks for the real ones. The archive goes through the real expectations and the real object files, so that
+All stand where the daemon looks for the real ones. The archive goes through the real expectations and the real object files, so that
 what it sends is written, named and refused as ever; of the retrieval only the questions and the moves themselves are replaced.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,19 @@ from typing import Any
 from attrs import frozen
 
 from mkisod.errors import Code, MkisodError, Permanent, Transient
-from mkisod.job.manifest import Manifest, Move, SeriesListing, StudyListing
+from mkisod.job.forwarding import Outcome
+from mkisod.job.manifest import Manifest, SeriesListing, StudyListing
+from mkisod.job.moves import Move
 from mkisod.job.patient import PatientIdentity
 from mkisod.job.request import Request
 from mkisod.media.disc import Disc, DiscOrder, Volume
-from mkisod.pacs.expectations import Expectation
+from mkisod.pacs.expectation import Expectation
+from mkisod.pacs.forward import Sent
 from mkisod.pacs.reception import Header, Offer
-from mkisod.pacs.retrieval import Interrupted, Retrieval
+from mkisod.pacs.retrieval import Retrieval
+from mkisod.pacs.stored import StoredInstance
+from mkisod.pacs.waiting import Interrupted
+from mkisod.pacs.wire import Interrupted as ConnectionInterrupted
 from tests.media.objects import ROOT, make_object
 
 PATIENT = PatientIdentity("P1", "", "Müller^Jürgen", "19600102")
@@ -91,6 +98,9 @@ class Retrieving(Retrieval):
     def ask(self, request: Request) -> Manifest:
         return self._archive.answer(request, self._now())
 
+    def _look_again(self, request: Request, expectation: Expectation, asked: Manifest) -> Manifest | None:
+        """It never has more than it has announced."""
+
     def _move(self, move: Move, expectation: Expectation) -> MkisodError | None:
         if self._archive.refuses and not self._is_repaired():
             raise Permanent(Code.MOVE_FAILED, "The archive does not move.")
@@ -115,6 +125,51 @@ class Retrieving(Retrieval):
             os.write(arrival.fd, part)
             self._notice(directory)
         arrival.commit(len(data))
+
+
+# --- A destination -----------------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Destination:
+    """It is away before `up_at`, and never takes what it `refuses`."""
+
+    up_at: datetime | None = None
+    refuses: frozenset[str] = frozenset()
+
+
+class Sending:
+    """Stands for the `Sender` of pacs.forward. `deliver` is told what the destination has taken, before it is said."""
+
+    def __init__(
+        self,
+        *_: object,
+        destination: Destination,
+        now: Callable[[], datetime],
+        meanwhile: Callable[[], None],
+        deliver: Callable[[str], None],
+    ) -> None:
+        self._destination = destination
+        self._now = now
+        self._meanwhile = meanwhile
+        self._deliver = deliver
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+
+    def send(self, instances: Iterable[StoredInstance]) -> Iterator[Sent]:
+        if self._destination.up_at is not None and self._now() < self._destination.up_at:
+            raise Transient(Code.PACS_UNREACHABLE, "The destination is away.")
+        for instance in instances:
+            self._meanwhile()
+            if self._interrupted:
+                raise ConnectionInterrupted
+            if instance.sop_instance_uid in self._destination.refuses:
+                yield Sent(instance, Outcome.FAILED, 0xC000, "the destination answered with DIMSE status C000H")
+            else:
+                self._deliver(instance.sop_instance_uid)
+                yield Sent(instance, Outcome.SENT, 0)
 
 
 # --- The media room ----------------------------------------------------------------------------------------------------------------

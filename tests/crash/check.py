@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 from attrs import frozen
 
+from mkisod.errors import Code
 from mkisod.job.record import is_job_id
 from mkisod.job.status import State, Status, decode_status
 from tests.crash.archive import STUDIES, make_files
@@ -49,6 +50,8 @@ def tell(steps: list[Step[World]], earlier: Story) -> Story:
         if isinstance(step.change, Move):
             if step.change.new == "status.json":
                 statuses.append(_decode(tree.contents.get(tree.directories[step.change.target][step.change.new], b"")))
+                if any(forwarding.sent > len(step.world.delivered) for forwarding in statuses[-1].forward):
+                    raise Violation("said to be sent, and it was not")
             elif is_job_id(step.change.new) and step.change.target == tree.directories[tree.find("outbox")].get(TICKET):
                 results.append(step.change.new)
     return Story(tuple(statuses), tuple(results))
@@ -83,6 +86,7 @@ def check_end(life: Life, story: Story) -> None:
     _check_state(status, scenario, story)
     _check_results(files, status, story, scenario, life.discs)
     _check_story(story, status, scenario)
+    _check_forwarding(status, life)
     _check_rest(files, status, life)
 
 
@@ -139,6 +143,17 @@ def _check_disc(files: Mapping[str, bytes], status: Status, scenario: Scenario, 
         raise Violation(f"{status.state}, but the disc is wrong")
 
 
+def _check_forwarding(status: Status, life: Life) -> None:
+    for forwarding in status.forward:
+        wanted = {uid for accession in status.accessions for uid in STUDIES[accession.accession]}
+        if status.state is State.DONE and (forwarding.sent != len(wanted) or life.world.delivered != wanted):
+            raise Violation(f"done, but sent {forwarding.sent}, and not {forwarding.failed}")
+        failed = {result.sop_instance_uid for result in forwarding.failed}
+        is_told = status.state is State.PARTIAL and life.scenario.outcome.code is Code.FORWARD_FAILED
+        if is_told and not life.scenario.destination.refuses & set().union(*STUDIES.values()) <= failed:
+            raise Violation(f"what was refused is not named: {failed}")
+
+
 def _check_story(story: Story, status: Status, scenario: Scenario) -> None:
     jobs = dict.fromkeys(seen.job for seen in story.statuses)
     if len(jobs) > scenario.drops:
@@ -147,8 +162,14 @@ def _check_story(story: Story, status: Status, scenario: Scenario) -> None:
         later = {other.state for other in story.statuses[index:] if other.job == seen.job}
         if seen.state in _ENDS and later != {seen.state}:
             raise Violation(f"{seen.state} was said, and then {sorted(later)}")
+        if seen.state is State.FORWARDING and (seen.result is None or not later <= {State.FORWARDING, State.DONE, State.PARTIAL}):
+            raise Violation(f"forwarding was said with {seen.result}, and then {sorted(later)}")
         if seen.state is State.FAILED and not scenario.words and later != {State.FAILED}:
             raise Violation(f"failed was said, and then {sorted(later)}")
+    for job in jobs:
+        sent = [[forwarding.sent for forwarding in seen.forward] for seen in story.statuses if seen.job == job and seen.forward]
+        if sent != sorted(sent):
+            raise Violation(f"what was said to be sent is taken back: {sent}")
     if story.statuses and story.statuses[-1] != status:
         raise Violation("the last status is not the one that stands there")
     accessions = tuple(accession.accession for accession in status.accessions)

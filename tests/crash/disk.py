@@ -326,6 +326,14 @@ class CrashDisk(Disk, Generic[W]):
             if self.tree.contents.get(node, b"") != part:
                 self._take(Fill(node, part), lambda part=part: super(CrashDisk, self).write(path, part))  # type: ignore[misc]
 
+    def append(self, path: Path, data: bytes) -> None:
+        if not self._knows(path):
+            self.write(path, b"")
+        node = self._find(path)
+        before = self.tree.contents.get(node, b"")
+        for part in (data[: len(data) // 2], data):  # a death in the middle leaves a part
+            self._take(Fill(node, before + part), lambda part=part: super(CrashDisk, self).write(path, before + part))  # type: ignore[misc]
+
     def sync(self, path: Path) -> None:
         if not self._knows(path):
             self.notice(path)

@@ -161,7 +161,10 @@ class Exploration:
                 shutil.rmtree(root)
             status = tell(life.steps, start.earlier).statuses[-1]
             if status.error is not None and status.error.code is Code.INTERNAL:
-                life.scenario = evolve(self.scenario, outcome=Outcome(State.FAILED, code=Code.INTERNAL))
+                # A disc that stands stays, and only what was to come after it has failed.
+                stays = evolve(self.scenario.outcome, state=State.PARTIAL, code=Code.INTERNAL)
+                outcome = stays if status.state is State.PARTIAL else Outcome(State.FAILED, code=Code.INTERNAL)
+                life.scenario = evolve(self.scenario, outcome=outcome)
             self._judge(life, start)
 
     def kill_twice(self) -> None:

@@ -16,6 +16,7 @@ from mkisod.job.status import State, Status, encode_status
 from mkisod.spool.jobs import Job, Jobs
 from mkisod.spool.layout import RESULT_RECORD, JobDirectory
 from mkisod.spool.outbox import Outbox
+from mkisod.spool.recovery import Recovery
 from mkisod.spool.spool import Spool
 from tests.crash.disk import CrashDisk
 
@@ -100,6 +101,8 @@ def _patch(owner: object, name: str, replacement: object) -> Removal:
     return lambda: mock.patch.object(owner, name, replacement)
 
 
+_IN_PLACE = (Effect.WRITE_RECORD, Effect.WRITE_STATUS)
+
 GUARDS = (
     Guard("the result is synced", _patch(Outbox, "publish", _publish_unsynced)),
     Guard("the status comes after the result", _patch(Outbox, "publish", _publish_after_status)),
@@ -129,5 +132,17 @@ GUARDS = (
         _change(State.RETRIEVING, Event.FAILED, Effect.WRITE_STATUS, Effect.WRITE_RECORD, Effect.MOVE_TO_HELD, Effect.DISCARD_OBJECTS),
         scenario="failed",
     ),
+    Guard(
+        "the end of forwarding is said before the job goes",
+        _change(State.FORWARDING, Event.FORWARDED, Effect.REMOVE_JOB, Effect.WRITE_RESULT, Effect.WRITE_STATUS),
+        scenario="forwarded",
+    ),
+    Guard(
+        "what is to be forwarded outlives every reboot",
+        _change(State.QUEUED, Event.TAKEN_TO_FORWARD, Effect.MOVE_TO_ACTIVE, Effect.DISCARD_UNTRUSTED, *_IN_PLACE),
+        scenario="forwarded",
+        twice=True,
+    ),
+    Guard("what is published is not made again", _patch(Recovery, "_read_result", lambda *_: None), scenario="forwarded"),
     Guard("the trash is swept", _patch(Spool, "recover", _skip_sweep)),
 )

@@ -18,10 +18,11 @@ from unittest import mock
 import structlog
 from attrs import evolve, field, frozen
 
+from mkisod import forwarding as forwarding_module
 from mkisod import worker as worker_module
 from mkisod.attempt import Services
-from mkisod.config.settings import Config, JobSettings, SpoolSettings
-from mkisod.daemon import check_request
+from mkisod.config.settings import Config, DestinationSettings, JobSettings, SpoolSettings
+from mkisod.configuration import check_request
 from mkisod.errors import Code, Permanent
 from mkisod.job.status import State
 from mkisod.media.disc import Disc, DiscOrder, build_disc
@@ -31,10 +32,11 @@ from mkisod.spool.layout import Layout, make_directories
 from mkisod.spool.operator import Operator
 from mkisod.spool.spool import Host, Spool, open_spool
 from mkisod.worker import Worker
-from tests.crash.archive import Archive, Retrieving, build_small_disc
+from tests.crash.archive import Archive, Destination, Retrieving, Sending, build_small_disc
 from tests.crash.disk import CrashDisk, Name, Step, Tree, begin_anew
 
 TICKET = "t-1"
+DESTINATION = "WORKSTATION"
 BEGIN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _TICK = timedelta(seconds=0.04)  # with every look at the clock
 _MOST_ROUNDS = 60
@@ -48,6 +50,7 @@ class World:
     said: int = 0
     repaired: bool = False
     boot: int = 1
+    delivered: frozenset[str] = frozenset()  # what the destination has taken
     numbers: int = 0
 
 
@@ -80,6 +83,7 @@ class Scenario:
     text: str = "A1\n@end\n"
     words: tuple[Word, ...] = ()
     archive: Archive = field(factory=Archive)
+    destination: Destination = field(factory=Destination)
     jobs: JobSettings = field(factory=lambda: JobSettings(workers=1, retry_first_s=30.0, not_found_retry_s=()))
     real_disc: bool = False
     unsynced: bool = False
@@ -124,7 +128,8 @@ class Life:
     def _serve(self) -> bool:
         """False: it was stopped."""
         self._stopped = False
-        config = Config(spool=SpoolSettings(dir=str(self.disk.root), min_free_mib=0), jobs=self.scenario.jobs)
+        spool, forward = SpoolSettings(dir=str(self.disk.root), min_free_mib=0), {DESTINATION: DestinationSettings(host="localhost")}
+        config = Config(spool=spool, jobs=self.scenario.jobs, forward=forward)
         host = Host(self.look_at_clock, self._look_at_seconds, self._draw, f"boot-{self.world.boot}", silence())
         self._workers: list[Worker] = []
         self.spool: Spool = open_spool(
@@ -137,7 +142,7 @@ class Life:
             report_queued=lambda: None,
             is_stopping=lambda: False,
         )
-        expectations = Expectations(host.log, has_room=self.spool.retention.has_room)
+        expectations = Expectations(has_room=self.spool.retention.has_room)
         self._workers.append(Worker(Services(config, self.spool, expectations, host)))
         self.spool.jobs.lock()
         try:
@@ -174,8 +179,16 @@ class Life:
             notice=self.disk.notice,
             meanwhile=self._meanwhile,
         )
+        sending = partial(
+            Sending,
+            destination=self.scenario.destination,
+            now=self.look_at_clock,
+            meanwhile=self._meanwhile,
+            deliver=self._deliver,
+        )
         with (
             mock.patch.object(worker_module, "Retrieval", retrieving),
+            mock.patch.object(forwarding_module, "Sender", sending),
             mock.patch.object(worker_module, "build_disc", self._build_disc),
             mock.patch.object(operator, "Disk", return_value=self.disk),
         ):
@@ -191,8 +204,11 @@ class Life:
         self.discs.append({path.removeprefix(top): data for path, data in self.disk.tree.files(top).items() if path != top})
         return disc
 
+    def _deliver(self, uid: str) -> None:
+        self.world = evolve(self.world, delivered=self.world.delivered | {uid})
+
     def _meanwhile(self) -> None:
-        """What the other thread does while this one retrieves."""
+        """What the other thread does while this one retrieves or forwards."""
         if self._say():
             self.spool.rounds.go(set())
 

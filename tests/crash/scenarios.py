@@ -7,11 +7,13 @@ from datetime import timedelta
 from mkisod.config.settings import JobSettings
 from mkisod.errors import Code
 from mkisod.job.status import State
-from tests.crash.archive import STUDIES, Archive
+from tests.crash.archive import STUDIES, Archive, Destination
 from tests.crash.life import BEGIN, Outcome, Scenario, Word
 
 _DONE = Outcome(State.DONE, ("A1",))
 _LACKS_ONE = frozenset(list(STUDIES["A1"])[1:])
+_FIRST = frozenset(list(STUDIES["A1"])[:1])
+_FORWARD = "A1\n@forward WORKSTATION\n@end\n"
 _INCOMPLETE_AT_ONCE = JobSettings(workers=1, not_found_retry_s=(), incomplete_give_up_h=0)
 
 SCENARIOS = (
@@ -100,4 +102,54 @@ SCENARIOS = (
         dropped=True,
     ),
     Scenario("done, and discarded by the client", Outcome(State.DONE), words=(Word(State.DONE, ".discard"),)),
+    Scenario("forwarded", _DONE, text=_FORWARD),
+    Scenario(
+        "forwarded once the destination is back", _DONE, text=_FORWARD, destination=Destination(up_at=BEGIN + timedelta(seconds=20))
+    ),
+    Scenario(
+        "forwarded but for what the destination refuses",
+        Outcome(State.PARTIAL, ("A1",), code=Code.FORWARD_FAILED),
+        text=_FORWARD,
+        destination=Destination(refuses=_FIRST),
+    ),
+    Scenario(
+        "given up for a destination that stays away",
+        Outcome(State.PARTIAL, ("A1",), code=Code.FORWARD_FAILED),
+        text=_FORWARD,
+        destination=Destination(up_at=BEGIN + timedelta(days=9)),
+        jobs=JobSettings(workers=1, not_found_retry_s=(), give_up_after_h=0.02),
+    ),
+    Scenario(
+        "a partial disc, forwarded",
+        Outcome(State.PARTIAL, ("A1",), _LACKS_ONE, Code.INCOMPLETE),
+        text="A1\n@allow partial\n@forward WORKSTATION\n@end\n",
+        archive=Archive(withheld=_LACKS_ONE),
+    ),
+    Scenario(
+        "cancelled while it forwards",
+        Outcome(State.PARTIAL, ("A1",), code=Code.CANCELLED),
+        text=_FORWARD,
+        words=(Word(State.FORWARDING, ".cancel"),),
+    ),
+    Scenario(
+        "cancelled while it waits for a destination",
+        Outcome(State.PARTIAL, ("A1",), code=Code.CANCELLED),
+        text=_FORWARD,
+        destination=Destination(up_at=BEGIN + timedelta(days=1)),
+        words=(Word(State.FORWARDING, ".cancel"),),
+    ),
+    Scenario(
+        "dropped by the operator while it waits for a destination",
+        Outcome(State.PARTIAL, ("A1",), code=Code.CANCELLED),
+        text=_FORWARD,
+        destination=Destination(up_at=BEGIN + timedelta(days=1)),
+        words=(Word(State.FORWARDING, verb="drop"),),
+    ),
+    Scenario("stopped while it forwards, and started again", _DONE, text=_FORWARD, words=(Word(State.FORWARDING, verb="stop"),)),
+    Scenario(
+        "discarded while it forwards, and once that is over",
+        Outcome(State.DONE),
+        text=_FORWARD,
+        words=(Word(State.FORWARDING, ".discard"),),
+    ),
 )

@@ -56,7 +56,7 @@ def test_wherever_a_job_gets_there_is_a_way_out(data: st.DataObject) -> None:
     steps = 0
     while state not in _GONE:
         # The straight way: never back to where it has to wait, and out of `failed` by the operator's hand.
-        ahead = [Event.CLAIMED, Event.TAKEN, Event.RETRIEVED, Event.ASSEMBLED, Event.PUBLISHED, Event.DUE, Event.RELEASED]
+        ahead = [Event.CLAIMED, Event.TAKEN, Event.RETRIEVED, Event.ASSEMBLED, Event.PUBLISHED, Event.FORWARDED, Event.DUE, Event.RELEASED]
         event = next(event for event in ahead if event in list_possible(state))
         state = find_transition(state, event).next_state
         steps += 1
@@ -66,6 +66,7 @@ def test_wherever_a_job_gets_there_is_a_way_out(data: st.DataObject) -> None:
 # --- Retries -----------------------------------------------------------------------------------------------------------------------
 
 _TRANSIENT = [Code.PACS_UNREACHABLE, Code.ASSOCIATION_REJECTED, Code.TIMEOUT, Code.DISK_FULL, Code.MOVE_FAILED, Code.INCOMPLETE]
+_TRANSIENT += [Code.STUDY_UNAVAILABLE]  # near line
 _delays = st.integers(1, 36000).map(lambda tenths: tenths / 10)
 _hours = st.integers(0, 2880).map(lambda minutes: minutes / 60)
 _rules = st.builds(
@@ -122,6 +123,20 @@ def test_the_waits_grow_up_to_the_longest(rules: RetryRules, failures: int, chan
     assert (first is None) == (second is None) == (rules.give_up_after_h == 0)
     if first is not None and second is not None:
         assert first <= second + 1e-5
+
+
+def test_the_end_of_the_patience_with_a_study_that_is_near_line_is_not_slept_through() -> None:
+    rules, problem = RetryRules(nearline_timeout_s=100), make_problem(Code.STUDY_UNAVAILABLE)
+    now, history, waits = BEGIN, History(BEGIN), []
+    for _ in range(4):
+        history = note_failure(history, problem, now)
+        retry_at = plan_retry(history, problem, rules, now, 0.5)
+        assert retry_at is not None
+        waits.append((retry_at - now).total_seconds())
+        now = retry_at
+    assert waits == [30, 60, 10, 240]
+    # Neither another failure in between nor the sight of the study on line makes it begin anew.
+    assert note_failure(history, make_problem(Code.TIMEOUT), now).near_line_since == BEGIN
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])

@@ -43,7 +43,7 @@ def make_services(root: Path, instance: str = "main") -> Services:
         report_queued=lambda: None,
         is_stopping=lambda: False,
     )
-    return Services(Config(), spool, Expectations(log, has_room=lambda: True), host)
+    return Services(Config(), spool, Expectations(has_room=lambda: True), host)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def site(pacs: DemoPacs, port: int, tmp_path: Path) -> Site:
-    return make_site(tmp_path, {"ABPACS": pacs.address}, port=port, jobs=LATER)
+    return make_site(tmp_path, {"ABPACS": pacs.address}, port=port, jobs=LATER, pacs_keys={"max_moves": 2})
 
 
 def listed(site: Site, *options: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def listed(site: Site, *options: str) -> dict[str, Any]:
 
 
 def fill(pacs: DemoPacs, daemon: Daemon) -> dict[str, Status]:
-    """One job deferred, one held, one in hand with an instance, one that waits for its study, in hand too, and one queued."""
+    """One job deferred, one held, two in hand with an instance each, and one queued."""
     pacs.faults = Faults(find_status=0xC001)
     statuses = {}
     daemon.drop("deferred", lines("ACC1"))
@@ -50,9 +50,9 @@ def fill(pacs: DemoPacs, daemon: Daemon) -> dict[str, Status]:
     statuses["held"] = daemon.wait_status("held", "failed")
     daemon.drop("active", lines("ACC1"))
     statuses["active"] = wait_received(daemon, "active", 1)
-    daemon.drop("active-too", lines("ACC1"))
-    statuses["active-too"] = daemon.wait_status("active-too", "retrieving")
-    daemon.drop("queued", lines("ACC2"))
+    daemon.drop("active-too", lines("ACC2"))
+    statuses["active-too"] = wait_received(daemon, "active-too", 1)
+    daemon.drop("queued", lines("ACC1"))
     statuses["queued"] = daemon.wait_status("queued", "queued")
     return statuses
 
@@ -95,7 +95,7 @@ def test_every_command_on_every_job_while_the_daemon_runs(site: Site, pacs: Demo
         # `held` asks for what is still not there, `deferred` for what is.
         daemon.wait_status("held", "failed")
         check_disc_of(site, daemon.wait_status("deferred", "done"), archive, ["ACC1"])
-        check_disc_of(site, daemon.wait_status("active-too", "done"), archive, ["ACC1"])
+        check_disc_of(site, daemon.wait_status("active-too", "done"), archive, ["ACC2"])
         assert "removed" in site.command("drop", "held").output
         status = daemon.status("held")
         assert status is not None
@@ -119,8 +119,8 @@ def test_every_command_while_the_daemon_is_down(site: Site, pacs: DemoPacs, arch
     with site.daemon() as daemon:
         daemon.wait_status("active", "cancelled")
         daemon.wait_status("held", "failed")
-        for ticket in ("deferred", "active-too"):
-            check_disc_of(site, daemon.wait_status(ticket, "done"), archive, ["ACC1"])
+        for ticket, accession in (("deferred", "ACC1"), ("active-too", "ACC2")):
+            check_disc_of(site, daemon.wait_status(ticket, "done"), archive, [accession])
         wait_for(lambda: not list(site.inbox.iterdir()), 30, "the control file to go")
 
 
