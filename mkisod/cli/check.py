@@ -22,9 +22,10 @@ from mkisod.configuration import load_config, make_receiver_settings
 from mkisod.errors import Code, MkisodError, Permanent
 from mkisod.job.moves import Move
 from mkisod.job.request import find_accession_fault
-from mkisod.pacs.associate import FIND, Association, Peer, make_peer, send_echo
+from mkisod.pacs.associate import Peer, make_peer, send_echo
 from mkisod.pacs.contact import Contact, Sink, decode_contact
 from mkisod.pacs.find import find_studies, list_study
+from mkisod.pacs.questions import Questions
 from mkisod.pacs.receiver import Receiver
 from mkisod.pacs.return_path import judge, try_move
 from mkisod.spool.layout import Layout
@@ -155,8 +156,8 @@ def _prove_return_path(config: Config, layout: Layout, name: str, accession: str
 
 
 def _choose_instance(peer: Peer, ae_title: str, accession: str) -> Move:
-    with Association(peer, ae_title, [FIND], response_timeout_s=peer.response_timeout_s) as association:
-        study = list_study(association, find_studies(association, accession, time.monotonic)[0], time.monotonic)
+    with Questions(peer, ae_title) as questions:
+        study = list_study(questions, find_studies(questions, accession)[0])
     series = next((series for series in study.series if series.sop_instance_uids), None)
     if series is None:
         raise Permanent(Code.QUERY_FAILED, f"{peer} lists no instance of the study, so there is none to move alone.")

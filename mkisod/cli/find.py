@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 
 from mkisod.config.parsing import read_config
 from mkisod.errors import Code, Permanent
 from mkisod.job.manifest import SeriesListing, StudyListing
 from mkisod.job.request import find_accession_fault
-from mkisod.pacs.associate import FIND, Association, make_peer
+from mkisod.pacs.associate import make_peer
 from mkisod.pacs.find import find_studies, list_study
+from mkisod.pacs.questions import Questions
 from mkisod.system.journal import make_quiet_log
 
 
@@ -24,9 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     if fault := find_accession_fault(arguments.accession):
         raise Permanent(Code.ACCESSION_INVALID, f"{arguments.accession!a}: {fault}.")
     peer = make_peer(name, config.pacs[name])
-    with Association(peer, config.receiver.ae_title, [FIND], response_timeout_s=peer.response_timeout_s) as association:
-        found = find_studies(association, arguments.accession, time.monotonic)
-        studies = [list_study(association, study, time.monotonic) for study in found]
+    with Questions(peer, config.receiver.ae_title) as questions:
+        studies = [list_study(questions, study) for study in find_studies(questions, arguments.accession)]
     print(json.dumps([_to_json(study) for study in studies], indent=1) if arguments.json else "\n".join(map(_to_text, studies)))
     return 0
 
@@ -48,8 +47,7 @@ def _to_json(study: StudyListing) -> dict[str, object]:
         "instances": _count(study),
         "evidence": study.evidence,
         "series": [
-            {"series_instance_uid": s.series_instance_uid, "modality": s.modality, "instances": _count_series(s)}
-            for s in study.series
+            {"series_instance_uid": s.series_instance_uid, "modality": s.modality, "instances": _count_series(s)} for s in study.series
         ],
     }
 

@@ -185,4 +185,3 @@ def _showing(instances: list[StoredInstance]) -> Iterator[Callable[[Sent], None]
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=len(instances))
         yield lambda _: bar.advance(task)
-

@@ -34,6 +34,8 @@ class PatientIdentity:
 # Letters that Unicode does not decompose into a base letter and a mark.
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "ı": "i", "ð": "d", "þ": "th"})
 _SPACES = re.compile(r"\s+")
+# What an archive writes for what its character set cannot spell. In a C-FIND it would be a wild card, so hardly a name has it.
+_ILLEGIBLE = re.compile("[?\ufffd]")
 
 
 def fold_name(name: str) -> tuple[str, str]:
@@ -52,7 +54,8 @@ def fold_name(name: str) -> tuple[str, str]:
 def _names_contradict(a: PatientIdentity, b: PatientIdentity) -> bool:
     """Another family *and* another given name: one of the two changes by marriage or by a typing error, both do not."""
     (family_a, given_a), (family_b, given_b) = fold_name(a.name), fold_name(b.name)
-    return bool(family_a and family_b and given_a and given_b) and family_a != family_b and given_a != given_b
+    legible = all(part and not _ILLEGIBLE.search(part) for part in (family_a, given_a, family_b, given_b))
+    return legible and family_a != family_b and given_a != given_b
 
 
 def _dates_contradict(a: PatientIdentity, b: PatientIdentity) -> bool:

@@ -12,20 +12,18 @@ from mkisod.errors import Code, MkisodError, Permanent
 from mkisod.job.manifest import Manifest, ReceivedInstance, StudyListing, check_patients, find_empty_accessions
 from mkisod.job.request import Request
 from mkisod.job.status import Evidence
-from mkisod.pacs.associate import Association
 from mkisod.pacs.find import find_studies, list_study
+from mkisod.pacs.questions import Questions
 
 
-def find_all(
-    association: Association, request: Request, clock_s: Callable[[], float], check_interrupted: Callable[[], None]
-) -> list[StudyListing]:
+def find_all(questions: Questions, request: Request, check_interrupted: Callable[[], None]) -> list[StudyListing]:
     """The studies of every accession number. What is permanently wrong with several of them is said of all at once."""
     found: list[StudyListing] = []
     errors: dict[str, Permanent] = {}
     for accession in request.accessions:
         check_interrupted()
         try:
-            found += find_studies(association, accession, clock_s)
+            found += find_studies(questions, accession)
         except Permanent as error:
             errors[accession] = error
     if errors:
@@ -41,21 +39,20 @@ def find_all(
 
 
 def list_all(
-    association: Association,
+    questions: Questions,
     request: Request,
     found: Iterable[StudyListing],
     *,
     wanted: Evidence,
-    clock_s: Callable[[], float],
     check_interrupted: Callable[[], None],
 ) -> Manifest:
     """What is in the studies that were found, as far as the request wants it."""
     studies = []
     for study in found:
         check_interrupted()
-        studies.append(list_study(association, study, clock_s, modalities=request.modalities, wanted=wanted))
+        studies.append(list_study(questions, study, modalities=request.modalities, wanted=wanted))
     manifest = Manifest(tuple(studies), modalities=request.modalities)
-    refuse_empty(association.peer.name, request, manifest, {})
+    refuse_empty(questions.peer.name, request, manifest, {})
     return manifest
 
 

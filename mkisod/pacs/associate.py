@@ -16,7 +16,6 @@ from attrs import frozen
 from pynetdicom import AE, evt
 from pynetdicom.association import Association as PynetdicomAssociation
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
-    StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
@@ -25,7 +24,6 @@ from mkisod.config.settings import DestinationSettings, PacsSettings, TlsSetting
 from mkisod.errors import Code, MkisodError, Permanent, Transient
 from mkisod.pacs.tls import TlsFailure, explain_tls_failure, make_tls_context, remember_failures
 
-FIND = StudyRootQueryRetrieveInformationModelFind
 MOVE = StudyRootQueryRetrieveInformationModelMove
 
 _Response = TypeVar("_Response")

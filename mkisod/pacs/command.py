@@ -10,7 +10,7 @@ import struct
 
 from attrs import frozen
 
-C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x0030, 0x0FFF
+C_STORE_RQ, C_FIND_RQ, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x0020, 0x0030, 0x0FFF
 RESPONSE = 0x8000
 NO_DATA_SET = 0x0101
 
@@ -106,14 +106,23 @@ def encode_response(command: Command, dimse_status: int, comment: str = "") -> b
 
 def encode_store_request(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> bytes:
     """A C-STORE-RQ (PS3.7 Table 9.3-1) of medium priority; its data set follows."""
+    return _encode_request(C_STORE_RQ, sop_class_uid, message_id, _encode_text(0x1000, sop_instance_uid, b"\0"))
+
+
+def encode_find_request(sop_class_uid: str, message_id: int) -> bytes:
+    """A C-FIND-RQ (PS3.7 Table 9.3-3) of medium priority; its identifier follows."""
+    return _encode_request(C_FIND_RQ, sop_class_uid, message_id, b"")
+
+
+def _encode_request(field: int, sop_class_uid: str, message_id: int, rest: bytes) -> bytes:
     body = b"".join(
         (
             _encode_text(0x0002, sop_class_uid, b"\0"),
-            _SHORT_ELEMENT.pack(0, 0x0100, 2, C_STORE_RQ),
+            _SHORT_ELEMENT.pack(0, 0x0100, 2, field),
             _SHORT_ELEMENT.pack(0, 0x0110, 2, message_id),
             _SHORT_ELEMENT.pack(0, 0x0700, 2, 0),
             _SHORT_ELEMENT.pack(0, 0x0800, 2, 0),
-            _encode_text(0x1000, sop_instance_uid, b"\0"),
+            rest,
         )
     )
     return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body

@@ -6,7 +6,7 @@ altogether. A listing that was cut short is said to be (job/evidence.py judges i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 
 from attrs import evolve
 from pydicom.dataset import Dataset
@@ -16,10 +16,8 @@ from mkisod.job.evidence import judge_listing
 from mkisod.job.manifest import SeriesListing, StudyListing, has_accession
 from mkisod.job.patient import PatientIdentity
 from mkisod.job.status import Evidence
-from mkisod.pacs.associate import FIND, Association
+from mkisod.pacs.questions import CutShort, Questions
 
-_PENDING = (0xFF00, 0xFF01)  # PS3.4 Table C.4-1: the second says that optional keys were not supported
-_SUCCESS = 0x0000
 _UNREACHABLE = ("OFFLINE", "UNAVAILABLE")  # PS3.3 C.4.23.1.1
 
 _STUDY_KEYS = (
@@ -37,23 +35,19 @@ _SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances
 _INSTANCE_KEYS = ("SOPInstanceUID",)
 
 
-class _CutShort(Transient):
-    """The final DIMSE status was not success, so there may be more than was answered."""
-
-
-def find_studies(association: Association, accession: str, clock_s: Callable[[], float]) -> list[StudyListing]:
+def find_studies(questions: Questions, accession: str) -> list[StudyListing]:
     """The studies with this accession number, without their series.
 
     Raises `Permanent`: `accession_not_found`, `accession_mismatch` where only others were answered, `study_unavailable`;
     `Transient`: `query_failed`, `timeout`, `pacs_unreachable`.
     """
     exact, others = [], 0
-    for answer in _query(association, _make_identifier("STUDY", {"AccessionNumber": accession}, _STUDY_KEYS), clock_s):
+    for answer in questions.ask(_make_identifier("STUDY", {"AccessionNumber": accession}, _STUDY_KEYS)):
         if has_accession("\\".join(_values(answer, "AccessionNumber")), accession):
             exact.append(answer)
         else:
             others += 1  # only counted: an archive that ignores the key answers with all that it has
-    name = association.peer.name
+    name = questions.peer.name
     if others and not exact:
         raise Permanent(
             Code.ACCESSION_MISMATCH, f"{name} has no study with accession number {accession}, but answered with {others} others."
@@ -63,14 +57,13 @@ def find_studies(association: Association, accession: str, clock_s: Callable[[],
     for answer in exact:
         if (availability := _text(answer, "InstanceAvailability")) in _UNREACHABLE:
             raise Permanent(Code.STUDY_UNAVAILABLE, f"{name} holds the study of {accession} {availability.lower()}.")
-    studies = (_make_study(association, answer, accession) for answer in exact)
+    studies = (_make_study(questions, answer, accession) for answer in exact)
     return list({study.study_instance_uid: study for study in studies}.values())
 
 
 def list_study(
-    association: Association,
+    questions: Questions,
     study: StudyListing,
-    clock_s: Callable[[], float],
     *,
     modalities: Collection[str] = (),
     wanted: Evidence = Evidence.INSTANCES,
@@ -81,7 +74,7 @@ def list_study(
     """
     keys = {"StudyInstanceUID": study.study_instance_uid}
     faults: dict[str, str] = {}
-    answers, fault = _list(association, _make_identifier("SERIES", keys, _SERIES_KEYS), "SeriesInstanceUID", clock_s)
+    answers, fault = _list(questions, _make_identifier("SERIES", keys, _SERIES_KEYS), "SeriesInstanceUID")
     if fault:
         faults[""] = fault
         if modalities:
@@ -95,7 +88,7 @@ def list_study(
             if modalities and one.modality not in modalities:
                 continue
             keys["SeriesInstanceUID"] = one.series_instance_uid
-            answers, fault = _list(association, _make_identifier("IMAGE", keys, _INSTANCE_KEYS), "SOPInstanceUID", clock_s)
+            answers, fault = _list(questions, _make_identifier("IMAGE", keys, _INSTANCE_KEYS), "SOPInstanceUID")
             series[i] = evolve(one, sop_instance_uids=tuple(answers))
             if fault:
                 faults[one.series_instance_uid] = fault
@@ -104,19 +97,17 @@ def list_study(
     return judge_listing(study, series, faults, modalities=modalities, wanted=wanted)
 
 
-def _list(
-    association: Association, identifier: Dataset, unique_key: str, clock_s: Callable[[], float]
-) -> tuple[dict[str, Dataset], str]:
+def _list(questions: Questions, identifier: Dataset, unique_key: str) -> tuple[dict[str, Dataset], str]:
     """The answers by their unique key, and why they may not be all ('' where they are)."""
     answers: dict[str, Dataset] = {}
     fault = ""
     try:
-        for answer in _query(association, identifier, clock_s):
+        for answer in questions.ask(identifier):
             if uid := _find_uid(answer, unique_key):
                 answers[uid] = answer
             else:
-                fault = f"{association.peer.name} answered a C-FIND without a usable {unique_key}."
-    except _CutShort as error:
+                fault = f"{questions.peer.name} answered a C-FIND without a usable {unique_key}."
+    except CutShort as error:
         fault = error.message
     return answers, fault
 
@@ -134,27 +125,9 @@ def _make_identifier(level: str, unique_keys: dict[str, str], return_keys: tuple
     return identifier
 
 
-def _query(association: Association, identifier: Dataset, clock_s: Callable[[], float]) -> Iterator[Dataset]:
-    """The identifiers of the pending responses. Raises where the final DIMSE status is not success: then the listing is not whole."""
-    what = f"a C-FIND at {identifier.QueryRetrieveLevel} level"
-    if not any(context.abstract_syntax == FIND for context in association.raw.accepted_contexts):
-        raise Permanent(Code.QUERY_FAILED, f"{association.peer} does not offer C-FIND in the Study Root model.")
-    asked_s = clock_s()
-    for response, answer in association.exchange(lambda raw: raw.send_c_find(identifier, FIND), what):
-        if "Status" not in response:
-            raise association.explain_silence(what, clock_s() - asked_s)
-        if response.Status in _PENDING:
-            if answer is None:
-                raise Transient(Code.QUERY_FAILED, f"{association.peer} answered {what} with an identifier that cannot be decoded.")
-            yield answer
-            asked_s = clock_s()
-        elif response.Status != _SUCCESS:
-            raise _CutShort(Code.QUERY_FAILED, f"{association.peer} answered {what} with DIMSE status {response.Status:04X}H.")
-
-
-def _make_study(association: Association, answer: Dataset, accession: str) -> StudyListing:
+def _make_study(questions: Questions, answer: Dataset, accession: str) -> StudyListing:
     if not (uid := _find_uid(answer, "StudyInstanceUID")):
-        raise Transient(Code.QUERY_FAILED, f"{association.peer.name} answered a C-FIND without a usable StudyInstanceUID.")
+        raise Transient(Code.QUERY_FAILED, f"{questions.peer.name} answered a C-FIND without a usable StudyInstanceUID.")
     return StudyListing(
         accession=accession,
         study_instance_uid=uid,

@@ -44,9 +44,10 @@ class OutgoingMessages:
         for head in self._heads:
             self._write_head(head, self._fragment_bytes, _DATA)
 
-    def send_command(self, context_id: int, command: bytes) -> None:
-        """A message without a data set."""
-        self._wire.send(pdu.encode_command(context_id, command, self._limit_bytes))
+    def send_small(self, context_id: int, command: bytes, data_set: bytes) -> None:
+        """A message whose data set is in memory."""
+        command_pdus = pdu.encode_command(context_id, command, self._limit_bytes)
+        self._wire.send(command_pdus + pdu.encode_data_set(context_id, data_set, self._limit_bytes))
 
     def send(self, context_id: int, command: bytes, fd: int, offset: int, size_bytes: int) -> None:
         """A command set, then `size_bytes` of a file from `offset` on, of which there is at least one. Raises OSError, `FileChanged`."""

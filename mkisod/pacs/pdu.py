@@ -226,10 +226,19 @@ def encode_abort(source: int, reason: int) -> bytes:
 
 def encode_command(context_id: int, command: bytes, max_length_bytes: int) -> bytes:
     """A command set in as many P-DATA-TF PDUs as the other side's limit asks for (PS3.8 Annex D.1; 0 is no limit)."""
-    room = max(max_length_bytes - PDV_HEADER.size, 2) if max_length_bytes else len(command)
+    return _encode_fragments(context_id, command, max_length_bytes, 0b01)
+
+
+def encode_data_set(context_id: int, data_set: bytes, max_length_bytes: int) -> bytes:
+    """The same for a small data set."""
+    return _encode_fragments(context_id, data_set, max_length_bytes, 0b00)
+
+
+def _encode_fragments(context_id: int, data: bytes, max_length_bytes: int, control: int) -> bytes:
+    room = max(max_length_bytes - PDV_HEADER.size, 2) if max_length_bytes else len(data)
     pdus = []
-    for position in range(0, len(command), room):
-        piece = command[position : position + room]
-        control = 0b11 if position + room >= len(command) else 0b01  # PS3.8 Annex E.2: a command; the last fragment of it
-        pdus.append(PDU_HEADER.pack(P_DATA_TF, len(piece) + 6) + PDV_HEADER.pack(len(piece) + 2, context_id, control) + piece)
+    for position in range(0, len(data), room):
+        piece = data[position : position + room]
+        last = 0b10 if position + room >= len(data) else 0  # PS3.8 Annex E.2
+        pdus.append(PDU_HEADER.pack(P_DATA_TF, len(piece) + 6) + PDV_HEADER.pack(len(piece) + 2, context_id, control | last) + piece)
     return b"".join(pdus)

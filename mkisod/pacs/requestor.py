@@ -99,6 +99,12 @@ class RequestedAssociation:
             self._connected.limit_total(self.peer.response_timeout_s + size_bytes / _SLOWEST_BYTES_PER_S)
             self._sending.send(context_id, command, fd, offset, size_bytes)
 
+    def ask(self, context_id: int, command: bytes, data_set: bytes) -> None:
+        """A request with a small data set. Raises `MkisodError`."""
+        with self._explaining("a request"):
+            self._connected.limit_total(self.peer.response_timeout_s)
+            self._sending.send_small(context_id, command, data_set)
+
     def receive(self, what: str, field: int, message_id: int) -> tuple[Command, bytes]:
         """The next response to `what`, which has this Command Field and answers this message, and the data set that comes with it."""
         with self._explaining(what):
@@ -243,8 +249,9 @@ class RequestedAssociation:
             why = cause.strerror if isinstance(cause, OSError) else ended
             raise self._fail(f"ended the connection ({why})", what) from ended
         except TimeoutError as error:
+            code = Code.TIMEOUT if self.stands else Code.PACS_UNREACHABLE
             self._abort(pdu.SERVICE_USER, pdu.REASON_NOT_SPECIFIED)
-            raise Transient(Code.TIMEOUT, f"{self.peer} did not answer {what} in time.", _ADVICE) from error
+            raise Transient(code, f"{self.peer} did not answer {what} in time.", _ADVICE) from error
         except (OSError, FileChanged):  # of the file: the message stays unfinished
             self._abort(pdu.SERVICE_USER, pdu.REASON_NOT_SPECIFIED)
             raise

@@ -20,10 +20,11 @@ from mkisod.job.moves import Move, learn_from_move, plan_moves
 from mkisod.job.request import Request
 from mkisod.job.status import Evidence
 from mkisod.pacs.asking import find_all, list_all, refuse_empty
-from mkisod.pacs.associate import FIND, Association, Peer
+from mkisod.pacs.associate import Peer
 from mkisod.pacs.expectation import Expectation
 from mkisod.pacs.expectations import Expectations, ExpectedMove
 from mkisod.pacs.move import MoveOutcome, RunningMove, explain_outcome
+from mkisod.pacs.questions import Questions
 from mkisod.pacs.waiting import Interrupted, Waiting
 
 _MOST_LATE_LOOKS = 2  # at what may have come late, after everything that was announced is there
@@ -60,13 +61,13 @@ class Retrieval:
         self._is_interrupted = is_interrupted
         self._report = report
         self._log = log
-        self._asking: Association | None = None
+        self._asking: Questions | None = None
         self._learned: list[tuple[Move, int | None, tuple[str, ...]]] = []  # what the C-MOVEs of this attempt have said
 
     def interrupt(self) -> None:
         """End the wait for an answer to a query. Called from another thread, once `is_interrupted` says so."""
-        if (association := self._asking) is not None:
-            association.abort()
+        if (questions := self._asking) is not None:
+            questions.abort()
 
     def ask(self, request: Request) -> Manifest:
         """The manifest of a request. Raises `MkisodError` where an accession is not found, or the patients are not one.
@@ -75,8 +76,8 @@ class Retrieval:
         """
         if self._settings.query == "none":
             return Manifest(by_accession=dict.fromkeys(request.accessions))
-        with self._associate() as association:
-            found = find_all(association, request, self._clock_s, self._check_interrupted)
+        with self._associate() as questions:
+            found = find_all(questions, request, self._check_interrupted)
             near_line = dict.fromkeys(study.accession for study in found if study.is_near_line)
             if near_line and self._patience_s > 0:
                 raise Transient(
@@ -84,17 +85,17 @@ class Retrieval:
                     f"{self._peer.name} holds the study of {', '.join(near_line)} near line.",
                     "Nothing has to be done. It is looked at again, and moved at the latest when nearline_timeout_s is over.",
                 )
-            return self._list_all(association, request, found)
+            return self._list_all(questions, request, found)
 
-    def _list_all(self, association: Association, request: Request, found: list[StudyListing]) -> Manifest:
+    def _list_all(self, questions: Questions, request: Request, found: list[StudyListing]) -> Manifest:
         wanted = Evidence(self._settings.query)
-        return list_all(association, request, found, wanted=wanted, clock_s=self._clock_s, check_interrupted=self._check_interrupted)
+        return list_all(questions, request, found, wanted=wanted, check_interrupted=self._check_interrupted)
 
     @contextmanager
-    def _associate(self) -> Iterator[Association]:
-        with Association(self._peer, self._ae_title, [FIND], response_timeout_s=self._settings.response_timeout_s) as association:
-            self._asking = association
-            yield association
+    def _associate(self) -> Iterator[Questions]:
+        with Questions(self._peer, self._ae_title) as questions:
+            self._asking = questions
+            yield questions
 
     def fetch(self, request: Request, expectation: Expectation) -> None:
         """Move until nothing is missing. Raises `Transient` (`incomplete`, `timeout` ...), `Permanent`, `StudiesInUse` or `Interrupted`.
@@ -146,11 +147,11 @@ class Retrieval:
         """The manifest as it is now, if something has come late to the archive since it was `asked`; None: there is nothing to move."""
         if asked.by_accession:
             return None
-        with self._associate() as association:
-            found = find_all(association, request, self._clock_s, self._check_interrupted)
+        with self._associate() as questions:
+            found = find_all(questions, request, self._check_interrupted)
             if not has_changed(asked, expectation.manifest, found):
                 return None
-            again = self._list_all(association, request, found)
+            again = self._list_all(questions, request, found)
         manifest = again
         for move, number, failed_uids in self._learned:
             manifest = learn_from_move(manifest, move, number, failed_uids)

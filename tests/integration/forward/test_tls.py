@@ -150,7 +150,7 @@ def test_a_peer_that_is_silent_during_the_handshake(certificates: Path) -> None:
         peer = Peer("PEER", "localhost", acceptor.port, "X", connect_timeout_s=0.2, tls=settings(certificates))
         error = fail(store, peer)
     assert isinstance(error, Transient)
-    assert error.code is Code.TIMEOUT
+    assert error.code is Code.PACS_UNREACHABLE
 
 
 def test_we_speak_in_clear_and_the_peer_does_not(tmp_path: Path, certificates: Path) -> None:

@@ -15,7 +15,7 @@ from mkisod.demo.series import WrittenSeries, write_series
 from tests.integration.journey.site import AE_TITLE, NOT_DONE, Site, running_site
 from tests.oracles import read_objects
 from tests.peers import orthanc
-from tests.processes import HOST, free_port
+from tests.processes import HOST, free_port, wait_for
 
 INSTANCES = 20
 SHORT = {"connect_timeout_s": 2, "response_timeout_s": 5, "idle_timeout_s": 1, "first_arrival_s": 0.3, "grace_s": 0.2, "further_moves": 3}
@@ -121,6 +121,7 @@ def test_an_archive_that_answers_before_it_sends_is_waited_for(moved: Moved, pau
     before = len(moved.pacs.moves)
     with moved.told(Faults(after_final=True, pause_s=pause_s)):
         moved.site.request(f"early-answer-{pause_s}", "ACC1")
+        wait_for(lambda: len(moved.pacs.moves) > before, 20, "the archive's own end of the move")
     assert len(moved.pacs.moves) - before == 1, "all of it came by the first move"
 
 

@@ -143,6 +143,14 @@ def test_another_process_s_watchdog_is_left_alone(manager: Manager) -> None:
         assert "WATCHDOG=1" not in manager.read()
 
 
+def test_converters_that_are_not_installed_are_named(manager: Manager) -> None:
+    with manager.service(PATH="/nonexistent") as process:
+        (event,) = manager.site.events("converters_missing")
+        assert event["programs"] == ["dcmconv", "dcmdjpeg", "dcmdjpls", "dcmdrle", "gdcmconv"]
+        assert "libgdcm-tools" in event["advice"]
+        process.end(signal.SIGTERM)
+
+
 # --- The port ---
 
 
