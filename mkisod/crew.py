@@ -88,7 +88,7 @@ class Crew:
         with self._changed:
             while not self._is_stopping():
                 self._report_alive()
-                job = None if self._runs_alone else self._services.spool.queue.choose(self._turns.may_begin)
+                job = None if self._runs_alone else self._services.spool.queue.choose(self._turns.has_slot, self._turns.may_begin)
                 if job is not None and not (job.record.crashes.must_run_alone and self._running):
                     worker.renew(self._services)
                     if worker.take(job):

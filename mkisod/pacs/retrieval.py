@@ -93,8 +93,9 @@ class Retrieval:
 
     @contextmanager
     def _associate(self) -> Iterator[Questions]:
-        with Questions(self._peer, self._ae_title) as questions:
-            self._asking = questions
+        self._asking = Questions(self._peer, self._ae_title)  # before it is opened: that takes time too
+        with self._asking as questions:
+            self._check_interrupted()
             yield questions
 
     def fetch(self, request: Request, expectation: Expectation) -> None:

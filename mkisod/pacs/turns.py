@@ -40,13 +40,16 @@ class Turns:
 
     def may_begin(self, job: str, pacs: str | None) -> bool:
         """`pacs`: as the request says, None for the default."""
+        with self._lock:
+            awaited = self._awaited.get(job, frozenset())
+        return self.has_slot(pacs) and self._expectations.are_free(awaited)
+
+    def has_slot(self, pacs: str | None) -> bool:
+        """Whether another job may retrieve from this PACS."""
         name = pacs or self._config.default_pacs
         slots = count_slots(self._config, name)
         with self._lock:
-            if slots is not None and sum(other == name for other in self._retrieving.values()) >= slots:
-                return False
-            awaited = self._awaited.get(job, frozenset())
-        return self._expectations.are_free(awaited)
+            return slots is None or sum(other == name for other in self._retrieving.values()) < slots
 
     def begin(self, job: str, pacs: str | None) -> None:
         with self._lock:

@@ -155,6 +155,13 @@ class Jobs:
     def list_queued(self) -> list[JobDirectory]:
         return self._list(JobDirectory(self._layout.queued))
 
+    def list_queued_names(self) -> list[str]:
+        """The same, as cheaply as it can be had: whatever has a name there."""
+        return os.listdir(self._layout.queued)
+
+    def get_queued(self, name: str) -> JobDirectory:
+        return self._layout.job(self._layout.queued, name)
+
     def list_deferred(self) -> list[JobDirectory]:
         return self._list(JobDirectory(self._layout.deferred))
 
