@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import random
 import statistics
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
@@ -23,8 +22,10 @@ OURS = "mkisod"
 
 @dataclass(frozen=True)
 class Measurement:
+    """`shares` are seconds of `wall_s`, by what they went into."""
+
     wall_s: float
-    cpu_s: float = 0.0
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 Run = Callable[[], Measurement]
@@ -60,12 +61,6 @@ def take_turns(runs: Mapping[str, Run], rounds: int) -> dict[str, list[Measureme
     return measured
 
 
-def timed(run: Callable[[], None]) -> Measurement:
-    began_s = time.perf_counter()
-    run()
-    return Measurement(time.perf_counter() - began_s)
-
-
 def compare(ours: list[Measurement], theirs: list[Measurement]) -> float:
     """The median of the ratios of neighbours."""
     return statistics.median(mine.wall_s / other.wall_s for mine, other in zip(ours, theirs, strict=True))
@@ -78,3 +73,10 @@ def print_table(title: str, measured: Mapping[str, list[Measurement]], *, ours: 
         wall = [one.wall_s * (1 if name == ours else times) for one in measurements]
         ratio = compare(measured[ours], measurements) / (1 if name == ours else times)
         print(f"| {name} | {statistics.median(wall):.2f} | {min(wall):.2f} | {max(wall):.2f} | {ratio:.2f} |", flush=True)
+
+
+def print_shares(measured: Mapping[str, list[Measurement]]) -> None:
+    """The median of each share."""
+    for name, measurements in measured.items():
+        shares = {share: statistics.median(one.shares[share] for one in measurements) for share in measurements[0].shares}
+        print(f"\n{name}: " + ", ".join(f"{share} {seconds:.2f} s" for share, seconds in shares.items()), flush=True)

@@ -8,6 +8,7 @@ Ours verifies what came and reads the disc back besides. `--defaults` shows thei
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -15,9 +16,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 
-from bench.measuring import OURS, Measurement, make_study, print_table, take_turns
+from bench.measuring import OURS, Measurement, make_study, print_shares, print_table, take_turns
 from tests.daemon import Daemon, running_daemon
 from tests.peers import Peer, dcmqrscp, orthanc, require
 from tests.processes import HOST, Process, free_port, started
@@ -90,7 +92,7 @@ class Theirs:
         with (disc / "SHA256SUMS").open("w") as sums:
             names = [path.relative_to(disc) for path in [image, *sorted((disc / "VOLUME").rglob("*"))] if path.is_file()]
             subprocess.run(["/usr/bin/sha256sum", *names], check=True, cwd=disc, stdout=sums)
-        return Measurement(moved_s + time.perf_counter() - began_s)
+        return Measurement(moved_s + time.perf_counter() - began_s, {"move": moved_s})
 
 
 class Ours:
@@ -112,7 +114,18 @@ class Ours:
             (self._daemon.inbox / f"{ticket}.discard").touch()
             while self._daemon.status(ticket) and any(path.is_dir() for path in (self._daemon.outbox / ticket).iterdir()):
                 time.sleep(0.02)
-        return Measurement(wall_s)
+        return Measurement(wall_s, self._read_shares(tickets[0]))
+
+    def _read_shares(self, ticket: str) -> dict[str, float]:
+        """From the journal: when each phase of the first request was over."""
+        moments = {}
+        for line in self._daemon.process.log_path.read_text(encoding="utf-8").splitlines():
+            event = json.loads(line)
+            if event.get("ticket") == ticket:
+                moments.setdefault(event["event"], datetime.fromisoformat(event["timestamp"]).timestamp())
+        ends = ("job_claimed", "studies_found", "move_finished", "job_retrieved", "job_assembled", "job_published")
+        names = ("ask", "move", "last look", "assemble and check", "sync and publish")
+        return {name: moments[end] - moments[begin] for name, begin, end in zip(names, ends, ends[1:], strict=False)}
 
 
 def measure(make_archive: object, name: str, directory: Path, arguments: argparse.Namespace) -> None:
@@ -141,6 +154,7 @@ def measure(make_archive: object, name: str, directory: Path, arguments: argpars
         measured = take_turns(runs, arguments.rounds)
         title = f"{jobs} job{'s at once' if jobs > 1 else ''} of {instances} CT of 512x512 from {name}"
         print_table(title + (", theirs with its defaults" if arguments.defaults else ""), measured, times=jobs)
+        print_shares(measured)
 
 
 def main() -> None:

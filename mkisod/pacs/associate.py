@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from attrs import frozen
+from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association as PynetdicomAssociation
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
@@ -20,6 +21,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
+from mkisod import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from mkisod.config.settings import DestinationSettings, PacsSettings, TlsSettings
 from mkisod.errors import Code, MkisodError, Permanent, Transient
 from mkisod.pacs.tls import TlsFailure, explain_tls_failure, make_tls_context, remember_failures
@@ -76,6 +78,8 @@ class Association:
     def __init__(self, peer: Peer, ae_title: str, abstract_syntaxes: Sequence[str], *, response_timeout_s: float | None) -> None:
         self.peer = peer
         self._ae = AE(ae_title=ae_title)
+        self._ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+        self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._ae.connection_timeout = peer.connect_timeout_s
         self._ae.acse_timeout = peer.connect_timeout_s
         self._ae.dimse_timeout = response_timeout_s
