@@ -36,6 +36,8 @@ def test_a_name_is_folded_to_family_and_given_name(name: str, folded: tuple[str,
 
 JOHN = P("123", "", "Doe^John", "19700101")
 SAME = [
+    ("a name that the archive could not spell", P("1", name="????^?????"), P("1", name="שרון^דבורה")),
+    ("... but for a letter", P("1", name="M?ller^J?rgen"), P("1", name="Müller^Jürgen")),
     ("equal", JOHN, JOHN),
     ("ID alone", P("123"), P("123")),
     ("padding", JOHN, P("123 ", " ", "DOE^JOHN", "19700101")),
