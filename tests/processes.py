@@ -33,19 +33,30 @@ _END_DEADLINE_S = 30.0
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that is kept for the caller until this process ends.
+    """A TCP port that is kept for the caller until this process ends.
 
     Asking the kernel for a port and closing the socket leaves a race: until the program under test binds it, anybody else may get it,
     another test or any outgoing connection. So the socket stays bound, but never listens. Linux lets a second socket bind and listen there
     when both say SO_REUSEADDR, as servers do (DCMTK, Orthanc, pynetdicom); a connection to it is refused until then. A program that binds
     without SO_REUSEADDR cannot use such a port.
     """
-    reservation = socket.socket()
-    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reservation.bind((HOST, 0))
+    try:
+        reservation = _reserve(socket.AF_INET6, "::")
+    except OSError:  # a machine without IPv6
+        reservation = _reserve(socket.AF_INET, "")
     _reservations.append(reservation)
     port: int = reservation.getsockname()[1]
     return port
+
+
+def _reserve(family: socket.AddressFamily, address: str) -> socket.socket:
+    """Of every address: some programs listen on all of them, and an outgoing connection from any would be in their way."""
+    reservation = socket.socket(family)
+    if family == socket.AF_INET6:
+        reservation.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind((address, 0))
+    return reservation
 
 
 @atexit.register

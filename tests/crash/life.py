@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from mkisod.errors import Code, Permanent
 from mkisod.job.status import State
 from mkisod.media.disc import Disc, DiscOrder, build_disc
 from mkisod.pacs.expectations import Expectations
+from mkisod.spool import jobs as jobs_module
 from mkisod.spool import operator
 from mkisod.spool.layout import Layout, make_directories
 from mkisod.spool.operator import Operator
@@ -104,6 +106,14 @@ class Restless(AssertionError):
 def silence() -> Any:
     """A logger that says nothing."""
     return structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+@contextmanager
+def _sync_before(paths: Sequence[Path], sync: Callable[[Path], None]) -> Iterator[None]:
+    """One order of those that two threads may take, so that a life is the same each time."""
+    for path in paths:
+        sync(path)
+    yield
 
 
 class Life:
@@ -190,6 +200,7 @@ class Life:
             mock.patch.object(worker_module, "Retrieval", retrieving),
             mock.patch.object(forwarding_module, "Sender", sending),
             mock.patch.object(worker_module, "build_disc", self._build_disc),
+            mock.patch.object(jobs_module, "sync_meanwhile", _sync_before),
             mock.patch.object(operator, "Disk", return_value=self.disk),
         ):
             yield

@@ -19,7 +19,7 @@ from pydicom.uid import UID
 from mkisod.demo.objects import StudyHead, encode_object, make_document, make_image, make_pdf, make_report, make_uid
 from mkisod.demo.phantom import phantom_patient
 from mkisod.demo.series import write_series
-from tests.media.objects import make_object_with_all_keys
+from tests.media.objects import make_object, make_object_with_all_keys
 
 MANY = 1000
 PRIVATE_SOP_CLASS_UID = "1.2.826.0.1.3680043.8.498.77.1"
@@ -38,18 +38,41 @@ SCRIPTS = {
 
 
 @dataclass(frozen=True)
+class Instance:
+    """One file of a case."""
+
+    path: Path
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+
+
+@dataclass(frozen=True)
 class Case:
-    """`write` makes the files in a folder. `lines` is the request; `wanted` says which of the files belong on its disc."""
+    """`write` makes the files in a folder. `lines` is the request; `modality` the one that it keeps, where it says so."""
 
     name: str
     write: Callable[[Path], None]
     lines: tuple[str, ...]
-    wanted: Callable[[Dataset], bool] = lambda _data_set: True
+    modality: str = ""
     forwarded: bool = False
 
     @property
     def id(self) -> str:
         return self.name.replace(" ", "_").replace(",", "")
+
+    def make(self, folder: Path) -> tuple[Instance, ...]:
+        """The files of this case, in `folder`, which is made."""
+        folder.mkdir()
+        self.write(folder)
+        return tuple(map(_describe, sorted(folder.rglob("*.dcm"))))
+
+
+def _describe(path: Path) -> Instance:
+    keywords = ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"]
+    data_set = dcmread(path, specific_tags=keywords, stop_before_pixels=True)
+    return Instance(path, *(str(data_set[keyword].value) for keyword in keywords))
 
 
 def _small(folder: Path, accession: str, count: int = 2, **more: object) -> None:
@@ -91,7 +114,8 @@ def _read_study_uid(folder: Path) -> str:
 
 
 def _head(accession: str, study_uid: str = "") -> StudyHead:
-    return StudyHead(phantom_patient(1), study_uid or make_uid(1, f"conformance/{accession}"), accession, "1", "20260105", "081500", "Study")
+    study_uid = study_uid or make_uid(1, f"conformance/{accession}")
+    return StudyHead(phantom_patient(1), study_uid, accession, "1", "20260105", "081500", "Study")
 
 
 def _write_report(folder: Path, accession: str, study_uid: str = "") -> None:
@@ -202,9 +226,10 @@ def _strip(data_set: Dataset) -> None:
 def _settle(data_set: Dataset, accession: str, number: int) -> Dataset:
     """Make it an instance of this table's one patient, in a series of its own of the study of `accession`."""
     head = _head(accession)
-    data_set.SpecificCharacterSet = head.character_set
-    data_set.PatientName, data_set.PatientID, data_set.PatientBirthDate = head.patient.name, head.patient.patient_id, head.patient.birth_date
-    data_set.PatientSex, data_set.AccessionNumber = head.patient.sex, accession
+    patient = head.patient
+    data_set.SpecificCharacterSet, data_set.AccessionNumber = head.character_set, accession
+    data_set.PatientName, data_set.PatientID = patient.name, patient.patient_id
+    data_set.PatientBirthDate, data_set.PatientSex = patient.birth_date, patient.sex
     data_set.StudyInstanceUID, data_set.StudyID = head.study_instance_uid, head.study_id
     data_set.StudyDate, data_set.StudyTime, data_set.StudyDescription = head.date, head.time, head.description
     data_set.ReferringPhysicianName = ""
@@ -217,39 +242,19 @@ def _settle(data_set: Dataset, accession: str, number: int) -> Dataset:
 
 
 def _write_scripts(folder: Path) -> None:
+    """A patient for each script: nothing but the name needs its character set."""
     for number, (script, (character_set, name)) in enumerate(SCRIPTS.items(), 1):
-        accession = f"NAME.{script}"
-        data_set = make_object_with_all_keys(uid.CTImageStorage, 1)
-        _settle(data_set, accession, 1)
-        data_set.PatientID = f"SCRIPT{number}"
-        data_set.SpecificCharacterSet, data_set.PatientName = character_set, name
-        for keyword in ("StudyDescription", "SeriesDescription", "InstitutionName"):
-            setattr(data_set, keyword, "")
-        data_set = _without_text(data_set)
+        data_set = _settle(make_object(), f"NAME.{script}", 1)
+        data_set["PixelData"].VR = "OW"
+        data_set.SpecificCharacterSet, data_set.PatientName, data_set.PatientID = character_set, name, f"SCRIPT{number}"
         data_set.save_as(folder / f"{script}.dcm", enforce_file_format=True)
-
-
-def _without_text(data_set: Dataset) -> Dataset:
-    """Only what an image needs: no text that another character set would have to hold."""
-    kept = Dataset()
-    kept.file_meta = data_set.file_meta
-    for element in data_set:
-        if element.VR not in ("SQ", "LT", "ST", "UT", "UC") and (element.VR not in ("LO", "SH", "PN") or str(element.value).isascii()):
-            kept.add(element)
-        elif element.keyword == "PatientName":
-            kept.add(element)
-    return kept
-
-
-def _is_mr(data_set: Dataset) -> bool:
-    return str(data_set.Modality) == "MR"
 
 
 def list_cases() -> Iterator[Case]:
     yield Case("single study", _write_single, ("SINGLE",))
     yield Case("two studies of one accession number", _write_two_studies, ("TWO.STUDIES",))
     yield Case("several accession numbers", _write_several_accessions, ("SEVERAL.1", "SEVERAL.2", "SEVERAL.3"))
-    yield Case("modality filter", _write_mixed, ("@modality MR", "MIXED"), _is_mr)
+    yield Case("modality filter", _write_mixed, ("@modality MR", "MIXED"), modality="MR")
     yield Case("forward", _write_forward, ("@forward WORKSTATION", "FORWARD"), forwarded=True)
     yield Case("1,000 instances", _write_many, ("MANY",))
     received = "@profile as-received"  # nothing is converted, so that what was stored can be compared with what is on the disc
