@@ -24,9 +24,9 @@ cp packaging/systemd/mkisod.sysusers packaging/systemd/mkisod.tmpfiles "$source/
 
 # The default configuration is the documented one, commented out; but metrics are written where the unit has a place for them.
 {
-    echo "# mkisod.toml(5). These are the defaults: take the # away from what you change, and from its [table] if it has one."
+    echo "# mkisod.toml(5). These are the defaults: take the # away from what you change."
     sed -n '/^```toml$/,/^```$/{/^```/!p}' docs/mkisod.toml.md | sed -E \
-        -e 's|^textfile = ""( *#.*)$|textfile = "/run/mkisod/mkisod.prom"\1|' -e t -e '/^($|\[(spool|receiver|media|jobs|metrics)\])/!s/^/#/'
+        -e 's|^textfile = ""( *#.*)$|textfile = "/run/mkisod/mkisod.prom"\1|' -e t -e '/^($|\[)/!s/^/#/'
 } >"$source/debian/mkisod.toml"
 
 version=$(sed -n 's/^__version__.* = "\(.*\)"$/\1/p' mkisod/__init__.py)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mkisod import __version__
 from mkisod.cli import check, demo, find, operate, queue, send, serve, status, submit, verify
 from mkisod.config.parsing import DEFAULT_PATH, ConfigurationInvalid
 from mkisod.errors import Code, MkisodError
@@ -35,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Retrieve studies from the PACS by accession number and put them on a disc.",
         epilog="mkisod COMMAND --help tells more. Exit codes: 0 as asked, 1 not so, 2 wrong usage, 78 wrong configuration or host.",
     )
+    parser.add_argument("--version", action="version", version=f"mkisod {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def add(name: str, run: Command, summary: str, example: str) -> argparse.ArgumentParser:

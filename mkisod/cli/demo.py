@@ -67,4 +67,6 @@ def _play(arguments: argparse.Namespace, temporary: Path) -> int:
             if arguments.keep is not None:
                 shutil.copytree(layout.outbox, arguments.keep)
                 say(f"The outbox is left in {arguments.keep}.")
+            elif not arguments.json:
+                say("All of it is removed again. mkisod demo --keep DIR leaves the disc in a new folder.")
     return 0 if status.state is State.DONE else 1

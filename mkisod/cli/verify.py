@@ -27,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(faults) if faults else f"{path} is good.")
     if faults:
-        print(f"mkisod: {path} has {len(faults)} faults.", file=sys.stderr)
+        print(f"mkisod: {path} has {len(faults)} {'fault' if len(faults) == 1 else 'faults'}.", file=sys.stderr)
     return 1 if faults else 0

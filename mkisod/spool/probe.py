@@ -13,8 +13,11 @@ from mkisod.spool.layout import Layout, check_one_file_system
 
 def probe_spool(layout: Layout) -> str:
     """What was found. Raises `Permanent` (`spool_unusable`). A spool that is not there yet is judged by whether it can be made."""
-    if not layout.active.is_dir():
-        return _probe_parent(layout.root)
+    try:
+        if not layout.active.is_dir():
+            return _probe_parent(layout.root)
+    except PermissionError as error:
+        raise Permanent(Code.SPOOL_UNUSABLE, f"This user may not look into {layout.active}.", "Run the command as root.") from error
     check_one_file_system(layout)
     disk = Disk()
     places = [layout.inbox, layout.active, layout.queued, layout.deferred, layout.held, layout.outbox, layout.trash]
