@@ -94,10 +94,9 @@ def _follow_plainly(read: ReadStatus, is_given_up: Callable[[], bool], now: Call
 
     def look(status: Status) -> None:
         nonlocal last
-        if status.state is State.DEFERRED:  # the time that is left would be another line every second
-            text = f": {status.error.message}" if status.error else ""
-        else:
-            text = describe_state(status, now())
+        # Of a deferred one the time that is left would be another line every second: the reason instead.
+        why = f": {status.error.message}" if status.error else ""
+        text = why if status.state is State.DEFERRED else describe_state(status, now())
         if (line := f"{status.state}{text}") != last:
             last = line
             say(line)

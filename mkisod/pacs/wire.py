@@ -170,6 +170,10 @@ class Wire:
     def _wait(self, event: int) -> None:
         remaining_s = self._idle_s if self._deadline is None else self._deadline - time.monotonic()
         self._poll.register(self._sock, event)
+        # Many archives leave Nagle's algorithm on: the end of what they send waits for our acknowledgement of its beginning, which Linux
+        # would hold back for 40 ms. The option does not last, so it is set each time before sleeping.
+        if event == select.POLLIN:
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         if remaining_s <= 0 or not (ready := self._poll.poll(math.ceil(remaining_s * 1000))):
             raise TimeoutError
         if self._interrupted and any(fd == self._interrupt_fd for fd, _ in ready):
