@@ -80,7 +80,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)  # what there is tells more than what is missing
+        return EXIT_USAGE
+    arguments = parser.parse_args(argv)
     try:
         run: Command = arguments.run
         exit_code = run(arguments)

@@ -242,3 +242,10 @@ def test_a_reader_that_goes_away_is_no_traceback(config: Path, layout: Layout) -
     completed = run_program("status", "t", "--config", config, stdout=writing)
     os.close(writing)
     assert (completed.returncode, completed.stderr) == (1, b"")
+
+
+def test_alone_it_shows_the_commands(capsys: Capture) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "submit" in said.err
