@@ -71,7 +71,6 @@ def make_status(state: State, job: str = "20261122T081500Z-k3f9ab", code: Code |
 @pytest.mark.parametrize(
     ("typed", "exit_code"),
     [
-        ("", 2),
         ("unknown", 2),
         ("submit", 2),
         ("submit A1 --output tar", 2),
