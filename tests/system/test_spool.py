@@ -234,3 +234,12 @@ def test_operators_work_as_root(spool: Box) -> None:
     left = spool.run("find", f"{SPOOL}/work", OUTBOX, "!", "-user", "mkisod", "!", "-name", "drop")  # a refused drop is kept as it was
     assert not left
 
+
+
+@pytest.mark.parametrize("user", ["alice", "eve"])
+@pytest.mark.parametrize("command", ["check", "queue", "retry"])
+def test_a_command_of_who_may_not_look_says_who_may(spool: Box, user: str, command: str) -> None:
+    said = spool.try_("mkisod", command, user=user)
+    assert said.code
+    assert "Run the command as root" in said.out + said.err
+    assert "Traceback" not in said.out + said.err
