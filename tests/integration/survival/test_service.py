@@ -26,8 +26,10 @@ from tests.processes import HOST, Process, free_port, started, wait_for
 _LAUNCH = """
 import fcntl, os, sys
 fds, *command = sys.argv[1:]
-high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD_CLOEXEC, 100) for fd in fds.split(",") if fd]  # out of the way first
-os.closerange(3, 100)
+given = [int(fd) for fd in fds.split(",") if fd]
+high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 1000) for fd in given]  # out of the way first
+for fd in given:  # which may have any number; a copy that is left keeps the port
+    os.close(fd)
 for number, fd in enumerate(high):
     os.dup2(fd, 3 + number)
 os.environ["LISTEN_PID"] = str(os.getpid())
