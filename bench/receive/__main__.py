@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -22,14 +21,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
-from pydicom.data import get_testdata_file
-from pydicom.uid import UID
-
+from bench.measuring import make_study
 from tests.peers import Peer, dcmqrscp, echo, orthanc, require
 from tests.processes import Process, free_port, started
 
-_STUDY_INSTANCE_UID = "2.25.1"
+_STUDY_INSTANCE_UID = "2.25.1.1"
 
 
 @dataclass(frozen=True)
@@ -51,22 +47,6 @@ class Target:
 class Measurement:
     wall_s: float
     cpu_s: float
-
-
-def make_study(directory: Path, workload: Workload) -> list[Path]:
-    """CT instances with noise for pixels, Explicit VR Little Endian."""
-    noise = random.Random(workload.edge)  # noqa: S311 - the same bytes in each run
-    template = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
-    template.StudyInstanceUID, template.SeriesInstanceUID = _STUDY_INSTANCE_UID, "2.25.2"
-    template.Rows = template.Columns = workload.edge
-    paths = []
-    for number in range(1, workload.instances + 1):
-        template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = UID(f"2.25.3.{workload.edge}.{number}")
-        template.InstanceNumber = number
-        template.PixelData = noise.randbytes(2 * workload.edge**2)
-        paths.append(directory / f"{number:05}.dcm")
-        template.save_as(paths[-1])
-    return paths
 
 
 def cpu_s(process: Process) -> float:
@@ -143,7 +123,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory(prefix="mkisod-bench-") as name, ExitStack() as stack:
                 directory = Path(name)
                 (directory / "source").mkdir()
-                files = make_study(directory / "source", workload)
+                files = make_study(directory / "source", workload.instances, workload.edge)
                 ports = {receiver: free_port() for receiver in ("mkisod", "storescp", "storescp_raw", "pynetdicom")}
                 running = stack.enter_context(targets(directory, ports))
                 known = {receiver.upper(): ("127.0.0.1", port) for receiver, port in ports.items()}

@@ -67,6 +67,11 @@ class Journal:
         return wait_for(lambda: self.entries(f"MKISOD_EVENT={name}", *matches), 30, f"{name} in the journal")[-1]
 
 
+def find_socket(journald: Process) -> Path:
+    """Where it listens, seen through its own root: it has a mount namespace."""
+    return Path("/proc", str(journald.popen.pid), "root", "run/systemd/journal/socket")
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     if os.geteuid():
@@ -77,7 +82,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     script = f"/bin/mount -t tmpfs none /run && exec {daemon}"
     command = [require("unshare"), "--mount", "--propagation", "private", "/bin/sh", "-c", script]
     with started("journald", command, tmp_path / "journald.log") as process:
-        address = Path(f"/proc/{process.popen.pid}/root/run/systemd/journal/socket")
+        address = find_socket(process)
         process.wait_ready(address.is_socket)
         journal = Journal(process)
         # Its own log is what is shown with a test that fails.
@@ -287,8 +292,7 @@ def test_last_words_are_on_standard_error(site: Site, journal: Journal) -> None:
 
 def send(journal: Journal, *fields: tuple[str, str]) -> Entry:
     """Send an entry to the real journal, and read it back."""
-    path = Path(f"/proc/{journal.process.popen.pid}/root/run/systemd/journal/socket")
-    send_entry(encode_entry([("MKISOD_EVENT", "sent"), *fields]), path)
+    send_entry(encode_entry([("MKISOD_EVENT", "sent"), *fields]), find_socket(journal.process))
     return journal.wait_event("sent")
 
 
