@@ -145,11 +145,14 @@ def _make_outcome(response: Dataset, identifier: Dataset | None) -> MoveOutcome:
     )
 
 
-def explain_outcome(peer: Peer, destination: str, outcome: MoveOutcome) -> MkisodError | None:
-    """The error that a final DIMSE status stands for (PS3.4 Table C.4-2). None for success and warnings, where the manifest decides."""
+def explain_outcome(peer: Peer, destination: str, outcome: MoveOutcome, *, has_sent: bool = False) -> MkisodError | None:
+    """The error that a final DIMSE status stands for (PS3.4 Table C.4-2). None for success and warnings, where the manifest decides.
+
+    `has_sent`: an instance has come from it before, so it knows us. Some archives say A801H too where they could not connect just then.
+    """
     dimse_status = outcome.dimse_status
     if dimse_status == SUCCESS or 0xB000 <= dimse_status <= 0xBFFF:
         return None
-    if dimse_status == DESTINATION_UNKNOWN:
+    if dimse_status == DESTINATION_UNKNOWN and not has_sent:
         return Permanent(Code.MOVE_DESTINATION_UNKNOWN, f"{peer} does not know the move destination {destination}.")
     return Transient(Code.MOVE_FAILED, f"{peer} answered a C-MOVE with DIMSE status {dimse_status:04X}H.")

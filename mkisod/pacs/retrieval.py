@@ -216,7 +216,7 @@ class Retrieval:
                 running.end()
             error, outcome = running.error, running.outcome
             if outcome is not None:
-                error = explain_outcome(self._peer, self._ae_title, outcome)
+                error = explain_outcome(self._peer, self._ae_title, outcome, has_sent=expectation.arrivals > 0)
             if error is not None and not (error.transient and running.begun):
                 raise error
             if outcome is not None and not expectation.manifest.modalities:

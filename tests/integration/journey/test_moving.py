@@ -161,10 +161,8 @@ def test_each_failure_of_a_move_has_its_code(moved: Moved, dimse_status: int) ->
     assert status["error"]["transient"] is (dimse_status != 0xA801)
     with moved.told(Faults(move_status=dimse_status, move_status_after=3)):
         status = moved.site.request(f"status-after-{dimse_status:04x}", "ACC1", states=["failed", "deferred", "done"])
-    if dimse_status == 0xA801:
-        assert status["error"]["code"] == "move_destination_unknown"
-    else:
-        assert status["progress"]["instances_received"] >= 3
+    assert status["progress"]["instances_received"] >= 3
+    assert status["state"] != "failed", "who has sent before knows us, whatever it says"
 
 
 @pytest.mark.parametrize("after", [0, 5])
