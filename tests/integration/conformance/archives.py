@@ -134,7 +134,7 @@ def run_orthanc(folder: Path, destinations: dict[str, Address], *, synchronous_m
 def run_qrscp(folder: Path, destinations: dict[str, Address]) -> Iterator[Choose]:
     """pynetdicom's own, `python -m pynetdicom qrscp`."""
     port = free_port()
-    settings = {"ae_title": TITLE, "port": port, "max_pdu": 16382, "acse_timeout": 30, "dimse_timeout": 3000, "network_timeout": 300}
+    settings = {"ae_title": TITLE, "port": port, "max_pdu": 16382, "acse_timeout": 30, "dimse_timeout": 3000, "network_timeout": 3000}
     settings |= {"bind_address": HOST, "instance_location": folder / "instances", "database_location": folder / "instances.sqlite"}
     tables = {"DEFAULT": settings} | {title: {"address": host, "port": number} for title, (host, number) in destinations.items()}
     path = folder / "qrscp.ini"
