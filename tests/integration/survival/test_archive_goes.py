@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -110,16 +111,22 @@ def is_in(state: str) -> Callable[[Daemon, Site], bool]:
     return lambda daemon, _: (daemon.status("t") or {}).get("state") == state
 
 
-def has_made_image(_: Daemon, site: Site) -> bool:
-    return bool(list((site.spool / "work" / "active" / "main").glob("*/result/*.ISO")))
+def has_logged(event: str) -> Callable[[Daemon, Site], bool]:
+    """For a phase of a few milliseconds, which its state may be over before anybody looks: what ended the one before it stays."""
+    return lambda daemon, _: f'"event": "{event}"' in daemon.process.output
+
+
+def has_made_image(daemon: Daemon, site: Site) -> bool:
+    images = glob.glob(str(site.spool / "work" / "active" / "main" / "*" / "result" / "*.ISO"))  # noqa: PTH207 - a folder may go meanwhile
+    return bool(images) or has_logged("job_assembled")(daemon, site)
 
 
 PHASES: dict[str, tuple[Faults, Callable[[Daemon, Site], bool]]] = {
     "asking": (Faults(silent_find=True), is_in("retrieving")),
     "retrieving": (Faults(pause_s=0.01), is_in("retrieving")),
-    "assembling": (Faults(), is_in("assembling")),
+    "assembling": (Faults(), has_logged("job_retrieved")),
     "imaging": (Faults(), has_made_image),
-    "publishing": (Faults(), is_in("publishing")),
+    "publishing": (Faults(), has_logged("job_assembled")),
     "deferred": (Faults(find_status=0xC001), is_in("deferred")),
 }
 
