@@ -16,17 +16,17 @@ _REGULAR_FILE = 0o100644 << 16
 
 
 def write_archive(
-    archive: Path, files: Sequence[tuple[str, Path]], moment: datetime, report_progress: Callable[[int, int], None]
+    archive: Path, tree: Path, files: Sequence[str], moment: datetime, report_progress: Callable[[int, int], None]
 ) -> None:
-    """`files` are paths in the archive and the files that hold their content. `report_progress` gets bytes done and bytes in all."""
-    sizes = [source.stat().st_size for _, source in files]
+    """`files` are paths below `tree` and in the archive. `report_progress` gets bytes done and bytes in all."""
+    sizes = [(tree / name).stat().st_size for name in files]
     total, done = sum(sizes), 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as writer:
-        for (name, source), size in zip(files, sizes, strict=True):
+        for name, size in zip(files, sizes, strict=True):
             info = zipfile.ZipInfo(name, moment.timetuple()[:6])
             info.external_attr = _REGULAR_FILE
             info.file_size = size  # lets zipfile decide about ZIP64 beforehand
-            with source.open("rb") as reader, writer.open(info, "w") as target:
+            with (tree / name).open("rb") as reader, writer.open(info, "w") as target:
                 shutil.copyfileobj(reader, target, _COPY_BLOCK_BYTES)
             done += size
             report_progress(done, total)

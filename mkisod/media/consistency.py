@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 from attrs import frozen
 
@@ -28,7 +27,7 @@ class Content:
 
 
 def sort_out(
-    instances: Iterable[Instance], *, allow_several_patients: bool, have_same_content: Callable[[Path, Path], bool]
+    instances: Iterable[Instance], *, allow_several_patients: bool, have_same_content: Callable[[str, str], bool]
 ) -> tuple[Content, ...]:
     """The contents of the file-sets that the instances need: one, unless people clash who may be on one disc but not in one file-set.
 
@@ -54,10 +53,10 @@ def sort_out(
     return tuple(Content(tuple(content), rootless if number == 0 else ()) for number, content in enumerate(contents))
 
 
-def _drop_resends(instances: Iterable[Instance], have_same_content: Callable[[Path, Path], bool]) -> list[Instance]:
+def _drop_resends(instances: Iterable[Instance], have_same_content: Callable[[str, str], bool]) -> list[Instance]:
     by_uid: dict[str, Instance] = {}
     study_of: dict[str, str] = {}
-    for instance in sorted(instances, key=lambda i: (i.sop_instance_uid, str(i.path))):
+    for instance in sorted(instances, key=lambda i: (i.sop_instance_uid, i.path)):
         first = by_uid.setdefault(instance.sop_instance_uid, instance)
         if first is not instance:
             places = [f"series {i.series_instance_uid} of study {i.study_instance_uid}" for i in (first, instance)]

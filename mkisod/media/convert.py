@@ -108,7 +108,7 @@ def convert_object(source: Path, from_transfer_syntax_uid: str, to_transfer_synt
 
 
 def _convert(instance: Instance, target: Path) -> tuple[Path, Conversion]:
-    was_lossy = _make_explicit(instance.path, instance.transfer_syntax_uid, target, instance.sop_instance_uid)
+    was_lossy = _make_explicit(Path(instance.path), instance.transfer_syntax_uid, target, instance.sop_instance_uid)
     return target, Conversion(instance.sop_instance_uid, instance.transfer_syntax_uid, str(uid.ExplicitVRLittleEndian), was_lossy)
 
 

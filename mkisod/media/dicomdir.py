@@ -11,11 +11,10 @@ import struct
 from collections.abc import Iterable, Sequence
 
 from attrs import frozen
-from pydicom.datadict import dictionary_VR
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from mkisod import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from mkisod.media.records import Elements, encode_element
+from mkisod.media.encoding import Elements, encode_element, encode_elements
 
 _ITEM = struct.Struct("<HHI")
 _ITEM_TAG = (0xFFFE, 0xE000)
@@ -40,16 +39,16 @@ class DirectoryRecord:
     lower: Sequence[DirectoryRecord] = ()
 
 
-def encode_dicomdir(file_set_id: str, file_set_uid: str, roots: Sequence[DirectoryRecord]) -> bytes:
+def encode_dicomdir(file_set_id: str, file_set_uid: str, roots: Sequence[DirectoryRecord]) -> bytearray:
     """The whole DICOMDIR file. `roots` are the records of the root directory entity, in order."""
-    head = bytearray(_encode_head(file_set_id, file_set_uid))
-    records = bytearray()
-    first, last = _append_entity(records, len(head), roots)
+    file = bytearray(_encode_head(file_set_id, file_set_uid))  # the only copy: it has several megabytes
+    base = len(file)
+    first, last = _append_entity(file, roots)
     # (0004,1200), (0004,1202), (0004,1212) and the head of (0004,1220) end the head: 12, 12, 10 and 12 bytes, each offset behind 8 of its.
-    struct.pack_into("<I", head, len(head) - 46 + 8, first)
-    struct.pack_into("<I", head, len(head) - 34 + 8, last)
-    struct.pack_into("<I", head, len(head) - 4, len(records))
-    return bytes(head + records)
+    struct.pack_into("<I", file, base - 46 + 8, first)
+    struct.pack_into("<I", file, base - 34 + 8, last)
+    struct.pack_into("<I", file, base - 4, len(file) - base)
+    return file
 
 
 def _encode_head(file_set_id: str, file_set_uid: str) -> bytes:
@@ -79,28 +78,28 @@ def _encode_head(file_set_id: str, file_set_uid: str) -> bytes:
     )
 
 
-def _append_entity(records: bytearray, base: int, entity: Iterable[DirectoryRecord]) -> tuple[int, int]:
+def _append_entity(file: bytearray, entity: Iterable[DirectoryRecord]) -> tuple[int, int]:
     """Appends the records of one directory entity, each followed by all below it. Returns the offsets of its first and last record.
 
-    `base` is the position in the file of the first byte of `records`. An entity of no records has offset 0 (PS3.3 F.3.2.2).
+    An entity of no records has offset 0 (PS3.3 F.3.2.2).
     """
     first = previous = 0
     for record in entity:
-        offset = base + len(records)
+        offset = len(file)
         if previous:
-            struct.pack_into("<I", records, previous - base + _NEXT_AT, offset)
-        records += encode_record(record)
+            struct.pack_into("<I", file, previous + _NEXT_AT, offset)
+        file += encode_record(record)
         if record.lower:
-            lower, _ = _append_entity(records, base, record.lower)
-            struct.pack_into("<I", records, offset - base + _LOWER_AT, lower)
+            lower, _ = _append_entity(file, record.lower)
+            struct.pack_into("<I", file, offset + _LOWER_AT, lower)
         first, previous = first or offset, offset
     return first, previous
 
 
 def encode_record(record: DirectoryRecord) -> bytes:
     """One item of the Directory Record Sequence, not linked yet."""
-    elements = {_DIRECTORY_RECORD_TYPE: record.record_type.encode(), **record.elements}
+    elements = encode_elements(record.elements)
     if record.file_id:
-        elements[_REFERENCED_FILE_ID] = record.file_id.encode()
-    body = _LINKS + b"".join(encode_element(tag, dictionary_VR(tag), elements[tag]) for tag in sorted(elements))
+        elements = elements.add(_REFERENCED_FILE_ID, record.file_id.encode())
+    body = _LINKS + encode_element(_DIRECTORY_RECORD_TYPE, "CS", record.record_type.encode()) + elements.encoded
     return _ITEM.pack(*_ITEM_TAG, len(body)) + body

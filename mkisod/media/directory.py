@@ -1,16 +1,19 @@
 """Reads a DICOMDIR of anybody's and follows its links (PS3.3 F.3.2). The counterpart of dicomdir.py, with which it shares nothing.
 
-What is wrong with the directory itself is collected as sentences, not raised: a reader of discs goes on as far as it can.
+What is wrong with the directory itself is collected as sentences, not raised: a reader of discs goes on as far as it can. A disc has tens
+of thousands of records: they are held as they are encoded, and a few numbers of each.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Mapping
 from typing import BinaryIO
 
-import attrs
+from attrs import Factory, frozen
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from mkisod.media.elements import EVERYTHING, EXPLICIT_LITTLE_ENDIAN, StructureDefect, read_elements, read_items
@@ -31,24 +34,63 @@ _LINKS = frozenset((_NEXT_RECORD, _IN_USE_FLAG, _LOWER_RECORD, _RECORD_TYPE))
 _SEQUENCE_HEAD_BYTES = 12
 
 
-@attrs.define
+@frozen
+class _Records:
+    """All records by place, in the order of the file; `entities` are the places below a record that is not a leaf."""
+
+    items: bytes  # as encoded
+    base: int  # the offset of the first of them
+    offsets: array[int] = Factory(lambda: array("Q"))
+    next_offsets: array[int] = Factory(lambda: array("I"))
+    lower_offsets: array[int] = Factory(lambda: array("I"))
+    types: list[str] = Factory(list)
+    in_use: bytearray = Factory(bytearray)
+    entities: dict[int, array[int]] = Factory(dict)
+
+    def read_all(self) -> None:
+        """Raises `StructureDefect`."""
+        for at, _, links in read_items(self.items, EXPLICIT_LITTLE_ENDIAN, _LINKS):
+            self.offsets.append(self.base + at)
+            self.next_offsets.append(_find_number(links, _NEXT_RECORD))
+            self.lower_offsets.append(_find_number(links, _LOWER_RECORD))
+            self.types.append(sys.intern(_find_text(links, _RECORD_TYPE)))
+            self.in_use.append(_find_number(links, _IN_USE_FLAG) == _IN_USE)
+
+    def find(self, offset: int) -> int | None:
+        """The place of the record that begins there."""
+        place = bisect_left(self.offsets, offset)
+        return place if place < len(self.offsets) and self.offsets[place] == offset else None
+
+    def name(self, place: int) -> str:
+        return f"the {self.types[place]} record at {self.offsets[place]}"
+
+
+@frozen
 class ReadRecord:
-    """A directory record as it was read. `lower` holds the records of the directory entity below it.
+    """A directory record as it was read."""
 
-    Its values are decoded each time they are asked for: a disc has tens of thousands of records, and their encoded form is small.
-    """
+    _records: _Records
+    _place: int
 
-    offset: int
-    encoded: bytes  # the item
-    record_type: str
-    is_in_use: bool
-    next_offset: int
-    lower_offset: int
-    lower: Sequence[ReadRecord] = ()
+    @property
+    def record_type(self) -> str:
+        return self._records.types[self._place]
+
+    @property
+    def offset(self) -> int:
+        return self._records.offsets[self._place]
+
+    @property
+    def lower(self) -> list[ReadRecord]:
+        """The records of the directory entity below it."""
+        return [ReadRecord(self._records, place) for place in self._records.entities.get(self._place, ())]
 
     def read_values(self) -> Mapping[int, bytes]:
-        """Every element of it, as encoded."""
-        (_, _, values) = next(read_items(self.encoded, EXPLICIT_LITTLE_ENDIAN))
+        """Every element of it, as encoded; decoded each time."""
+        records, place = self._records, self._place
+        end = records.offsets[place + 1] if place + 1 < len(records.offsets) else None
+        item = records.items[records.offsets[place] - records.base : end and end - records.base]
+        (_, _, values) = next(read_items(item, EXPLICIT_LITTLE_ENDIAN))
         return values
 
 
@@ -58,7 +100,7 @@ def split_file_id(values: Mapping[int, bytes]) -> tuple[str, ...]:
     return tuple(component.strip(" ") for component in file_id.split("\\")) if file_id else ()
 
 
-@attrs.frozen
+@frozen
 class Directory:
     """A DICOMDIR. `roots` are the records of the root directory entity; `defects` say what is wrong with it."""
 
@@ -79,32 +121,21 @@ def read_directory(file: BinaryIO, size_bytes: int) -> Directory:
         head = read_elements(file, size_bytes, EXPLICIT_LITTLE_ENDIAN, EVERYTHING, stop_at=_RECORDS)
         base = file.tell() + _SEQUENCE_HEAD_BYTES
         items = read_elements(file, size_bytes, EXPLICIT_LITTLE_ENDIAN, (_RECORDS,)).get(_RECORDS, b"")
-        records = {
-            base + at: _make_record(base + at, encoded, links) for at, encoded, links in read_items(items, EXPLICIT_LITTLE_ENDIAN, _LINKS)
-        }
+        records = _Records(items, base)
+        records.read_all()
     except StructureDefect as defect:
         return Directory("", (), (f"it is damaged: {defect}",))
     defects = _check_head(meta, head)
-    reached: set[int] = set()
-    roots = _follow(records, _find_number(head, _FIRST_RECORD), reached, defects, "the first record")
+    reached = bytearray(len(records.offsets))
+    places = _follow(records, _find_number(head, _FIRST_RECORD), reached, defects, "the first record")
+    roots = tuple(ReadRecord(records, place) for place in places)
     last = _find_number(head, _LAST_RECORD)
     if last != (roots[-1].offset if roots else 0):
         defects.append(f"the offset of the last record at the root is {last}, but that record is at {roots[-1].offset if roots else 0}")
-    for offset, record in records.items():
-        if offset not in reached and record.is_in_use:
-            defects.append(f"the {record.record_type} record at {offset} cannot be reached from the first record")
-    return Directory(_find_text(head, _FILE_SET_ID), tuple(roots), tuple(defects))
-
-
-def _make_record(offset: int, encoded: bytes, links: Mapping[int, bytes]) -> ReadRecord:
-    return ReadRecord(
-        offset,
-        encoded,
-        record_type=sys.intern(_find_text(links, _RECORD_TYPE)),
-        is_in_use=_find_number(links, _IN_USE_FLAG) == _IN_USE,
-        next_offset=_find_number(links, _NEXT_RECORD),
-        lower_offset=_find_number(links, _LOWER_RECORD),
-    )
+    for place, is_in_use in enumerate(records.in_use):
+        if is_in_use and not reached[place]:
+            defects.append(f"{records.name(place)} cannot be reached from the first record")
+    return Directory(_find_text(head, _FILE_SET_ID), roots, tuple(defects))
 
 
 def _check_head(meta: Mapping[int, bytes], head: Mapping[int, bytes]) -> list[str]:
@@ -118,25 +149,25 @@ def _check_head(meta: Mapping[int, bytes], head: Mapping[int, bytes]) -> list[st
     return defects
 
 
-def _follow(records: Mapping[int, ReadRecord], start: int, reached: set[int], defects: list[str], origin: str) -> list[ReadRecord]:
-    """The records of one directory entity, in order, and with them all below. A loop ends where it would begin again."""
-    entity: list[ReadRecord] = []
+def _follow(records: _Records, start: int, reached: bytearray, defects: list[str], origin: str) -> array[int]:
+    """The places of the records of one directory entity, in order, and with them all below. A loop ends where it would begin again."""
+    entity = array("I")
     offset = start
     while offset:
-        record = records.get(offset)
-        if record is None:
+        place = records.find(offset)
+        if place is None:
             defects.append(f"{origin} points to byte {offset}, where no record is")
             break
-        if offset in reached:
+        if reached[place]:
             defects.append(f"{origin} points to the record at {offset}, which was reached before")
             break
-        reached.add(offset)
-        name = f"the {record.record_type} record at {offset}"
-        if record.is_in_use:
-            entity.append(record)
-        record.lower = _follow(records, record.lower_offset, reached, defects, f"the lower-level link of {name}") or ()
-        origin = f"the next-record link of {name}"
-        offset = record.next_offset
+        reached[place] = True
+        if records.in_use[place]:
+            entity.append(place)
+        if lower := records.lower_offsets[place]:
+            records.entities[place] = _follow(records, lower, reached, defects, f"the lower-level link of {records.name(place)}")
+        origin = f"the next-record link of {records.name(place)}"
+        offset = records.next_offsets[place]
     return entity
 
 

@@ -88,7 +88,7 @@ def build_disc(
     if not instances:
         raise Permanent(Code.NOTHING_SELECTED, "There is no object to make a disc of.")
     contents = sort_out(instances, allow_several_patients=order.allow_several_patients, have_same_content=_have_same_content)
-    with _naming_a_full_disk(), Digests() as digests:
+    with _naming_a_full_disk(), Digests(directory) as digests:
         fitting = fit_profile(contents, order.medium, order.profile, directory / _CONVERTED, lambda: report_progress(0, 1))
         volumes = cut_volumes(fitting.contents, order.medium, measure_extras(order.extras))
         names = tuple(name_volume(order.file_set_id, number, len(volumes)) for number in range(1, len(volumes) + 1))
@@ -121,13 +121,13 @@ def build_disc(
         shutil.rmtree(directory / _CONVERTED, ignore_errors=True)
         sums = digests.finish()
         write_sums(directory, sums)
-    finished = tuple(_add_digest(volume, directory, sums) for volume in made)
+    finished = tuple(_add_digest(volume, sums) for volume in made)
     return Disc(finished, tuple(substitutions), tuple(dict.fromkeys(warnings)), fitting.conversions)
 
 
-def _add_digest(volume: Volume, directory: Path, sums: Mapping[Path, str]) -> Volume:
+def _add_digest(volume: Volume, sums: Mapping[str, bytes]) -> Volume:
     packed = volume.image or volume.archive
-    return evolve(volume, sha256=sums[directory / packed]) if packed else volume
+    return evolve(volume, sha256=sums[packed].hex()) if packed else volume
 
 
 @contextmanager
@@ -153,5 +153,5 @@ class _Progress:
         return report
 
 
-def _have_same_content(first: Path, second: Path) -> bool:
+def _have_same_content(first: str, second: str) -> bool:
     return filecmp.cmp(first, second, shallow=False)

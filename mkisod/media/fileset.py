@@ -20,7 +20,9 @@ from mkisod.media.archive import write_archive
 from mkisod.media.convert import Conversion
 from mkisod.media.dicomdir import encode_dicomdir
 from mkisod.media.hierarchy import Hierarchy
-from mkisod.media.iso import SECTOR_BYTES, is_iso_name, write_image
+from mkisod.media.iso import is_iso_name
+from mkisod.media.iso_layout import SECTOR_BYTES
+from mkisod.media.iso_writer import write_image
 from mkisod.media.pages import PageFacts, render_index, render_readme
 from mkisod.media.sums import Digests
 from mkisod.media.verify import Fault, compare_trees, verify_path
@@ -60,20 +62,21 @@ def make_file_set(
     tree = directory / order.file_set_id
     files = _make_tree(order, hierarchy, tree)
     if "dir" in order.output:
-        digests.add(path for _, path in files)
+        digests.add(f"{tree.name}/{name}" for name in files)
     _refuse_faults(verify_path(tree))
     image = archive = None
     if "iso" in order.output:
         image = directory / f"{order.file_set_id}.ISO"
-        write_image(image, order.file_set_id, files, order.created, _report_part(report_progress, 0, "zip" in order.output))
-        digests.add([image])
+        report = _report_part(report_progress, 0, "zip" in order.output)
+        write_image(image, order.file_set_id, tree, files, order.created, report_progress=report)
+        digests.add([image.name])
         _refuse_faults(compare_trees(image, tree))
         if order.capacity_bytes is not None and image.stat().st_size > order.capacity_bytes:
             raise Permanent(Code.INTERNAL, f"The image has {image.stat().st_size} bytes; the medium takes {order.capacity_bytes}.")
     if "zip" in order.output:
         archive = directory / f"{order.file_set_id}.ZIP"
-        write_archive(archive, files, order.created, _report_part(report_progress, 1, "iso" in order.output))
-        digests.add([archive])
+        write_archive(archive, tree, files, order.created, _report_part(report_progress, 1, "iso" in order.output))
+        digests.add([archive.name])
         _refuse_faults(compare_trees(archive, tree))
     if "dir" not in order.output:
         shutil.rmtree(tree)
@@ -85,7 +88,7 @@ def make_file_set(
         archive=archive.name if archive else None,
         sha256=None,
         size_bytes=packed.stat().st_size if packed else None,
-        instances=len(hierarchy.files),
+        instances=hierarchy.number_of_files,
         profile=order.profile,
     )
 
@@ -97,10 +100,10 @@ def _report_part(report: Callable[[int, int], None], number: int, there_is_anoth
     return lambda done, total: report(number * total + done, 2 * total)
 
 
-def _make_tree(order: FileSetOrder, hierarchy: Hierarchy, tree: Path) -> list[tuple[str, Path]]:
-    """The files of the tree: path in the file-set, and where it lies."""
+def _make_tree(order: FileSetOrder, hierarchy: Hierarchy, tree: Path) -> list[str]:
+    """The files of the tree, as paths in it, in the order of the disc."""
     tree.mkdir()
-    own = {placed.instance.sop_instance_uid for placed in hierarchy.files}
+    own = {placed.instance.sop_instance_uid for placed in hierarchy.files} if order.conversions else set()
     facts = PageFacts(
         file_set_id=order.file_set_id,
         created=order.created,
@@ -116,29 +119,24 @@ def _make_tree(order: FileSetOrder, hierarchy: Hierarchy, tree: Path) -> list[tu
         profile=order.profile,
         conversions=tuple(conversion for conversion in order.conversions if conversion.sop_instance_uid in own),
     )
-    pages = {
-        "DICOMDIR": encode_dicomdir(order.file_set_id, order.file_set_uid, hierarchy.roots),
-        "INDEX.HTM": render_index(facts),
-        "README.TXT": render_readme(facts),
-    }
-    for name, content in pages.items():
-        (tree / name).write_bytes(content)
-    files = [(name, tree / name) for name in pages]
-    folder = None
+    files = ["DICOMDIR", "INDEX.HTM", "README.TXT"]
+    (tree / "DICOMDIR").write_bytes(encode_dicomdir(order.file_set_id, order.file_set_uid, hierarchy.roots))
+    (tree / "INDEX.HTM").write_bytes(render_index(facts))
+    (tree / "README.TXT").write_bytes(render_readme(facts))
+    folder = ""
     for placed in hierarchy.files:
         name = placed.file_id.replace("\\", "/")
-        target = tree / name
-        if target.parent != folder:
-            folder = target.parent
-            folder.mkdir(parents=True, exist_ok=True)
-        os.link(placed.instance.path, target)
-        files.append((name, target))
+        if name.rpartition("/")[0] != folder:
+            folder = name.rpartition("/")[0]
+            (tree / folder).mkdir(parents=True, exist_ok=True)
+        os.link(placed.instance.path, f"{tree}/{name}")
+        files.append(name)
     if order.extras is not None:
         for source in list_extras(order.extras):
             name = source.relative_to(order.extras).as_posix()
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, tree / name)
-            files.append((name, tree / name))
+            files.append(name)
     return files
 
 

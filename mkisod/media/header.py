@@ -8,6 +8,7 @@ read, nothing is decoded, memory stays flat however large the file is. What is n
 from __future__ import annotations
 
 import io
+import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,4 +94,5 @@ def read_header_from(file: BinaryIO, path: Path, size_bytes: int) -> Header:
 
 
 def _decode_uid(meta: Mapping[int, bytes], tag: int) -> str:
-    return meta.get(tag, b"").strip(b" \0").decode("ascii", "replace")
+    """Held once, however many hold it: the retrieval, the disc, and its check."""
+    return sys.intern(meta.get(tag, b"").strip(b" \0").decode("ascii", "replace"))

@@ -8,14 +8,15 @@ are numbered in the order of the records, so that a reader who follows the DICOM
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 from pydicom import charset
 
 from mkisod.media.dicomdir import DirectoryRecord
+from mkisod.media.encoding import Elements
 from mkisod.media.keys import FALLBACKS, KEYS, NO_DATE, NO_TIME, TAGS, Key
-from mkisod.media.records import Elements, Instance, Substitution, parse_number
+from mkisod.media.records import Instance, Substitution, parse_number
 
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _PATIENT_ID = 0x00100020
@@ -33,14 +34,42 @@ class PlacedInstance:
     file_id: str
 
 
+class Leaves(Sequence[DirectoryRecord]):
+    """The leaf records of one folder. Each is made when it is asked for: of all of them only the instances are held."""
+
+    def __init__(self, prefix: str, instances: Iterable[Instance]) -> None:
+        self._prefix, self._instances = prefix, tuple(instances)
+
+    def __len__(self) -> int:
+        return len(self._instances)
+
+    def __getitem__(self, place: int) -> DirectoryRecord:  # type: ignore[override]
+        instance = self._instances[place]
+        return DirectoryRecord(instance.record_type, instance.leaf, self._make_file_id(place))
+
+    def list_files(self) -> Iterator[PlacedInstance]:
+        return (PlacedInstance(instance, self._make_file_id(place)) for place, instance in enumerate(self._instances))
+
+    def _make_file_id(self, place: int) -> str:
+        return f"{self._prefix}{place + 1:06d}"
+
+
 @frozen
 class Hierarchy:
-    """A file-set: its records and its files, in the same order."""
+    """A file-set: its records, and the folders of its files in the same order."""
 
     roots: tuple[DirectoryRecord, ...]
-    files: tuple[PlacedInstance, ...]
+    folders: tuple[Leaves, ...]
     substitutions: tuple[Substitution, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def files(self) -> Iterator[PlacedInstance]:
+        return (placed for folder in self.folders for placed in folder.list_files())
+
+    @property
+    def number_of_files(self) -> int:
+        return sum(len(folder) for folder in self.folders)
 
 
 def build_hierarchy(patients: Sequence[Sequence[Instance]], rootless: Sequence[Instance] = ()) -> Hierarchy:
@@ -49,16 +78,15 @@ def build_hierarchy(patients: Sequence[Sequence[Instance]], rootless: Sequence[I
     people = [sorted(instances, key=_by_study) for instances in patients]
     people.sort(key=lambda instances: _find_patient_id(instances)[0])
     roots = [builder.add_patient(number, instances) for number, instances in enumerate(people, 1)]
-    for number, instance in enumerate(sorted(rootless, key=lambda i: (i.record_type, i.sop_instance_uid)), 1):
-        roots.append(builder.add_leaf(instance, instance.leaf, f"DICOM\\OT{number:06d}"))
-    return Hierarchy(tuple(roots), tuple(builder.files), tuple(builder.substitutions), tuple(builder.warnings))
+    roots += builder.add_leaves("DICOM\\OT", sorted(rootless, key=lambda i: (i.record_type, i.sop_instance_uid)))
+    return Hierarchy(tuple(roots), tuple(builder.folders), tuple(builder.substitutions), tuple(builder.warnings))
 
 
 class _Builder:
-    """Collects files, substitutions and warnings while the records are made from the top down."""
+    """Collects folders, substitutions and warnings while the records are made from the top down."""
 
     def __init__(self) -> None:
-        self.files: list[PlacedInstance] = []
+        self.folders: list[Leaves] = []
         self.substitutions: list[Substitution] = []
         self.warnings: list[str] = []
 
@@ -108,14 +136,15 @@ class _Builder:
                     "SERIES", "SeriesNumber", elements[_SERIES_NUMBER].decode(), "the next free one in the study", study_uid, series_uid
                 )
             )
-        ordered = sorted(instances, key=lambda i: (parse_number(i.leaf.get(_INSTANCE_NUMBER)), i.sop_instance_uid))
-        free = _NextFree(i.leaf.get(_INSTANCE_NUMBER) for i in ordered)
-        lower = []
-        for place, instance in enumerate(ordered, 1):
-            leaf = instance.leaf
-            if _INSTANCE_NUMBER not in leaf and _needs_number(instance.record_type):
-                number = free.take()
-                leaf = {**leaf, _INSTANCE_NUMBER: number}
+        numbered = [(instance.leaf.get(_INSTANCE_NUMBER), instance) for instance in instances]
+        numbered.sort(key=lambda pair: (parse_number(pair[0]), pair[1].sop_instance_uid))
+        ordered = [instance for _, instance in numbered]
+        without = [place for place, (number, one) in enumerate(numbered) if number is None and _needs_number(one.record_type)]
+        if without:
+            free = _NextFree(number for number, _ in numbered)
+            for place in without:
+                instance, number = ordered[place], free.take()
+                ordered[place] = evolve(instance, leaf=instance.leaf.add(_INSTANCE_NUMBER, number))
                 self.substitutions.append(
                     Substitution(
                         instance.record_type,
@@ -127,13 +156,13 @@ class _Builder:
                         instance.sop_instance_uid,
                     )
                 )
-            lower.append(self.add_leaf(instance, leaf, f"{folder}\\IN{place:06d}"))
-        return DirectoryRecord("SERIES", elements, lower=lower)
+        return DirectoryRecord("SERIES", elements, lower=self.add_leaves(f"{folder}\\IN", ordered))
 
-    def add_leaf(self, instance: Instance, leaf: Elements, file_id: str) -> DirectoryRecord:
-        self.files.append(PlacedInstance(instance, file_id))
-        self.substitutions.extend(instance.substitutions)
-        return DirectoryRecord(instance.record_type, leaf, file_id)
+    def add_leaves(self, prefix: str, instances: Iterable[Instance]) -> Leaves:
+        leaves = Leaves(prefix, instances)
+        self.folders.append(leaves)
+        self.substitutions.extend(substitution for placed in leaves.list_files() for substitution in placed.instance.substitutions)
+        return leaves
 
     def _stand_in(self, record_type: str, keyword: str, elements: dict[int, bytes], study_uid: str, series_uid: str = "") -> None:
         tag = TAGS[keyword]

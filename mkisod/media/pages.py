@@ -146,7 +146,7 @@ def _find_place(facts: PageFacts) -> tuple[int, int]:
 
 def _describe_volume(facts: PageFacts) -> list[tuple[str, str]]:
     number, count = _find_place(facts)
-    objects = len(facts.hierarchy.files)
+    objects = facts.hierarchy.number_of_files
     rows = [
         ("Institution", facts.institution or "not stated"),
         ("Contact", facts.contact or "not stated"),

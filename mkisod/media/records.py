@@ -1,17 +1,16 @@
 """From the head of an object to what the directory records over it hold. Pure.
 
 An `Instance` carries the keys of its leaf record and what it says about its series, study and patient, all as values encoded in Explicit
-VR Little Endian, the only encoding of a DICOMDIR (PS3.10 8.6). Text passes through byte for byte, so that a mislabelled character set
-does no further harm. A Type 1 key that the object lacks is stood in for as the tables of keys.py say, and each time a `Substitution`
-says so; where no honest value exists, `Permanent(NONCONFORMANT)` names the SOP instance.
+VR Little Endian, the only encoding of a DICOMDIR (PS3.10 8.6); those of the leaf record as one piece of it (encoding.py). Text passes
+through byte for byte, so that a mislabelled character set does no further harm. A Type 1 key that the object lacks is stood in for as the
+tables of keys.py say, and each time a `Substitution` says so; where no honest value exists, `Permanent(NONCONFORMANT)` names the SOP
+instance.
 """
 
 from __future__ import annotations
 
 import io
-import struct
-from collections.abc import Mapping
-from pathlib import Path
+import os
 
 from attrs import frozen
 from pydicom.filebase import DicomBytesIO
@@ -22,12 +21,10 @@ from pydicom.uid import EncapsulatedCDAStorage
 from mkisod.errors import Code, Permanent
 from mkisod.job.patient import PatientIdentity
 from mkisod.media.elements import EXPLICIT_LITTLE_ENDIAN, LONG_VRS, Encoding, StructureDefect, read_items
+from mkisod.media.encoding import Elements, EncodedElements, encode_elements
 from mkisod.media.header import Header
 from mkisod.media.keys import FALLBACKS, KEYS, MIME_TYPES, MOMENTS, NO_DATE, NO_TIME, NUMBERS, TAGS, TEXT_VRS, Key
 from mkisod.media.record_types import PRIVATE_RECORD_UID, ROOT_RECORD_TYPES, find_record_type
-
-# Tag to value, encoded in Explicit VR Little Endian; of a sequence its items.
-Elements = Mapping[int, bytes]
 
 _NUMBER_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8}
 # What a Specific Character Set says something about (PS3.5 6.1.2.3); in the items of a sequence there may be such values too.
@@ -61,7 +58,7 @@ class Substitution:
 class Instance:
     """What a DICOMDIR needs to know of one object."""
 
-    path: Path
+    path: str  # a Path weighs four times as much
     size_bytes: int
     record_type: str
     sop_class_uid: str
@@ -74,7 +71,7 @@ class Instance:
     patient: Elements
     study: Elements
     series: Elements
-    leaf: Elements
+    leaf: EncodedElements
     substitutions: tuple[Substitution, ...]  # of the leaf record
 
 
@@ -83,9 +80,9 @@ def describe_instance(header: Header) -> Instance:
 
     Raises `Permanent(NONCONFORMANT)` that names the SOP instance where a record cannot be made.
     """
-    instance_uid = header.find_text("SOPInstanceUID") or header.media_sop_instance_uid
-    if header.media_sop_instance_uid != instance_uid or not instance_uid:
-        raise _refuse(instance_uid or header.path.name, "its file meta information names another SOP instance, or none")
+    instance_uid = header.media_sop_instance_uid
+    if (own_uid := header.find_text("SOPInstanceUID") or instance_uid) != instance_uid or not instance_uid:
+        raise _refuse(own_uid or header.path.name, "its file meta information names another SOP instance, or none")
     if not header.media_sop_class_uid or not header.transfer_syntax_uid:
         raise _refuse(instance_uid, "its file meta information names no SOP class or no transfer syntax")
     record_type = find_record_type(header.media_sop_class_uid)
@@ -98,7 +95,7 @@ def describe_instance(header: Header) -> Instance:
     except StructureDefect as defect:
         raise _refuse(instance_uid, f"one of its sequences is damaged ({defect})") from defect
     return Instance(
-        header.path,
+        os.fspath(header.path),
         header.size_bytes,
         record_type,
         header.media_sop_class_uid,
@@ -116,7 +113,7 @@ def describe_instance(header: Header) -> Instance:
         {} if at_root else _copy_keys(header, "PATIENT"),
         {} if at_root else _copy_keys(header, "STUDY"),
         {} if at_root else _copy_keys(header, "SERIES"),
-        leaf,
+        encode_elements(leaf),
         substitutions,
     )
 
@@ -241,14 +238,6 @@ def _find_moment(header: Header, date_keyword: str) -> tuple[str, str]:
 
 def _refuse(instance_uid: str, reason: str) -> Permanent:
     return Permanent(Code.NONCONFORMANT, f"SOP instance {instance_uid} cannot be put on a disc: {reason}.")
-
-
-def encode_element(tag: int, vr: str, value: bytes) -> bytes:
-    """One element in Explicit VR Little Endian (PS3.5 7.1.2). The value is padded to even length."""
-    if len(value) % 2:
-        value += b"\0" if vr == "UI" else b" "
-    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
-    return head + (struct.pack("<2xI", len(value)) if vr.encode() in LONG_VRS else struct.pack("<H", len(value))) + value
 
 
 def parse_number(value: bytes | None) -> float:

@@ -38,11 +38,11 @@ class FolderSource:
         found = dict(_measure_files(root, ""))
         # Linux shows a disc of ISO 9660 without extensions under names in lower case (mount(8), map=normal).
         is_mapped = "dicomdir" in found and all(name == name.lower() for name in found)
-        self._names = {name.upper() if is_mapped else name: name for name in found}
-        self.sizes: Mapping[str, int] = {name: found[own] for name, own in self._names.items()}
+        self._names = {name.upper(): name for name in found} if is_mapped else {}
+        self.sizes: Mapping[str, int] = {name.upper(): size for name, size in found.items()} if is_mapped else found
 
     def open(self, path: str) -> BinaryIO:
-        return (self._root / self._names[path]).open("rb")
+        return (self._root / self._names.get(path, path)).open("rb")
 
 
 def _measure_files(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:

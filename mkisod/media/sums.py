@@ -1,12 +1,13 @@
 """SHA256SUMS: the digests of all files of a result, in the form of sha256sum(1).
 
-They are computed in a thread of their own while the disc goes on being made and checked: hashing holds no lock of the interpreter, so on
-a machine with two processors it costs no time of its own.
+They are computed in threads of their own while the disc goes on being made and checked: hashing holds no lock of the interpreter, so what
+processors there are do it beside the work, and help each other with what is left at the end.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,58 +17,66 @@ from types import TracebackType
 from typing import Self
 
 SUMS_NAME = "SHA256SUMS"
+_MOST_THREADS = 4
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
-def compute_digest(path: Path) -> str:
+def compute_digest(path: Path) -> bytes:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 class Digests:
-    """Digests of files that are finished, as a context manager; when the context is left early, what is still to do is dropped."""
+    """Digests of finished files below `directory`, as a context manager; when it is left early, what is still to do is dropped."""
 
-    def __init__(self) -> None:
-        self._paths: SimpleQueue[Path | None] = SimpleQueue()
-        self._digests: dict[Path, str] = {}
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._names: SimpleQueue[str | None] = SimpleQueue()
+        self._digests: dict[str, bytes] = {}
         self._error: Exception | None = None
         self._given_up = False
-        self._thread = threading.Thread(target=self._run, name="digests", daemon=True)
+        count = min(os.cpu_count() or 1, _MOST_THREADS)
+        self._threads = [threading.Thread(target=self._run, name=f"digests-{number}", daemon=True) for number in range(count)]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._given_up = True
-        self._paths.put(None)
-        self._thread.join()
+        self._end()
 
-    def add(self, paths: Iterable[Path]) -> None:
+    def add(self, names: Iterable[str]) -> None:
         """Files that nobody changes or removes any more before `finish` returns."""
-        for path in paths:
-            self._paths.put(path)
+        for name in names:
+            self._names.put(name)
 
-    def finish(self) -> Mapping[Path, str]:
+    def finish(self) -> Mapping[str, bytes]:
         """The digest of every file that was added. Raises OSError where one could not be read."""
-        self._paths.put(None)
-        self._thread.join()
+        self._end()
         if self._error is not None:
             raise self._error
         return self._digests
 
+    def _end(self) -> None:
+        for _ in self._threads:
+            self._names.put(None)
+        for thread in self._threads:
+            thread.join()
+
     def _run(self) -> None:
         try:
-            while (path := self._paths.get()) is not None and not self._given_up:
-                self._digests[path] = compute_digest(path)
+            while (name := self._names.get()) is not None and not self._given_up:
+                self._digests[name] = compute_digest(self._directory / name)
         except Exception as error:  # noqa: BLE001 - raised again by `finish`
-            self._error = error
+            self._error, self._given_up = error, True
 
 
-def write_sums(directory: Path, digests: Mapping[Path, str]) -> None:
+def write_sums(directory: Path, digests: Mapping[str, bytes]) -> None:
     """Writes SHA256SUMS into `directory`, above all the files."""
-    lines = [f"{digests[path]}  {path.relative_to(directory).as_posix()}\n" for path in sorted(digests)]
-    (directory / SUMS_NAME).write_text("".join(lines), encoding="ascii")
+    with (directory / SUMS_NAME).open("w", encoding="ascii") as sums:
+        sums.writelines(f"{digests[name].hex()}  {name}\n" for name in sorted(digests))
 
 
 def check_sums(path: Path) -> Iterator[tuple[str, str]]:
@@ -83,5 +92,5 @@ def check_sums(path: Path) -> Iterator[tuple[str, str]]:
             file = path.parent / name
             if not file.is_file():
                 yield name, f"{SUMS_NAME} names it, but it is not there"
-            elif compute_digest(file) != match[1]:
+            elif compute_digest(file).hex() != match[1]:
                 yield name, f"its content is not that of which {SUMS_NAME} holds the digest"

@@ -152,8 +152,10 @@ class _FileSetCheck:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.faults: list[Fault] = []
-        self._uids: Counter[tuple[str, str]] = Counter()
-        self._referenced: Counter[str] = Counter()
+        self._uids: dict[str, Counter[str]] = defaultdict(Counter)
+        self._unreferenced = set(source.sizes)
+        self._folders: set[str] = set()  # of the root, in which something is referenced
+        self._again: Counter[str] = Counter()  # how often files were referenced that had been before
 
     def check_record(self, found: ReadRecord, above: tuple[_Record, ...]) -> ValuesBelow:
         """Checks a record and all below it. Returns what the files below say of their patient, study and series."""
@@ -173,7 +175,7 @@ class _FileSetCheck:
                 self._add(where, f"the key {key.keyword} is empty (type 1)")
         for level, keyword in (("PATIENT", "PatientID"), *_LEVEL_UIDS.items()):
             if record.record_type == level:
-                self._uids[keyword, record.find_value(TAGS[keyword]).decode("latin-1")] += 1
+                self._uids[keyword][record.find_value(TAGS[keyword]).decode("latin-1")] += 1
         below: ValuesBelow = defaultdict(set)
         for lower in found.lower:
             for keyword, values in self.check_record(lower, (*above, record)).items():
@@ -197,10 +199,14 @@ class _FileSetCheck:
         if len(record.file_id) > 8 or not all(_COMPONENT.fullmatch(component) for component in record.file_id):
             self._add(where, "the File ID is not at most 8 components of at most 8 characters A-Z, 0-9 and _ (PS3.10 8.2, 8.5)")
         path = "/".join(record.file_id)
-        self._referenced[path] += 1
         if path not in self._source.sizes:
             self._add(where, "there is no such file")
             return None
+        if path not in self._unreferenced:
+            self._again[path] += 1
+        self._unreferenced.discard(path)
+        if "/" in path:
+            self._folders.add(path.partition("/")[0])
         size = self._source.sizes[path]
         try:
             with self._source.open(path) as file:
@@ -218,7 +224,7 @@ class _FileSetCheck:
                 self._add(where, f"the record says another {name} than the file")
             if in_meta != in_data_set:
                 self._add(where, f"the file has one {name} in its file meta information and another in its data set")
-        self._uids["SOPInstanceUID", header.media_sop_instance_uid] += 1
+        self._uids["SOPInstanceUID"][header.media_sop_instance_uid] += 1
         if (wanted := find_record_type(header.media_sop_class_uid)) != record.record_type and wanted != "PRIVATE":
             self._add(where, f"a file of this SOP class belongs to a {wanted} record, not to a {record.record_type} record")
         for upper in above:
@@ -244,19 +250,18 @@ class _FileSetCheck:
                 self._add(self._name(record), f"the key {key.keyword} has a value that no file below has")
 
     def check_once_only(self) -> Iterator[Fault]:
-        for (keyword, value), count in self._uids.items():
-            if count > 1:
-                shown = "one PatientID" if keyword == "PatientID" else f"{keyword} {value}"
-                yield Fault("DICOMDIR", f"{count} records have {shown}; each may stand once")
-        for path, count in self._referenced.items():
-            if count > 1:
-                yield Fault(path, f"{count} records reference it; one may")
+        for keyword, counts in self._uids.items():
+            for value, count in counts.items():
+                if count > 1:
+                    shown = "one PatientID" if keyword == "PatientID" else f"{keyword} {value}"
+                    yield Fault("DICOMDIR", f"{count} records have {shown}; each may stand once")
+        for path, more in self._again.items():
+            yield Fault(path, f"{more + 1} records reference it; one may")
 
     def check_unreferenced(self) -> Iterator[Fault]:
         """Every DICOM file is referenced, and a folder that holds referenced files holds nothing else."""
-        folders = {path.rpartition("/")[0].split("/")[0] for path in self._referenced} - {""}
-        for path in sorted(set(self._source.sizes) - set(self._referenced) - {"DICOMDIR"}):
-            if path.split("/")[0] in folders:
+        for path in sorted(self._unreferenced - {"DICOMDIR"}):
+            if path.split("/")[0] in self._folders:
                 yield Fault(path, "no record references it")
                 continue
             with self._source.open(path) as file:

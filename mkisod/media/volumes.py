@@ -15,7 +15,7 @@ from attrs import frozen
 
 from mkisod.errors import Code, Permanent
 from mkisod.media.consistency import Content
-from mkisod.media.iso import LARGEST_EXTENT_BYTES, SECTOR_BYTES
+from mkisod.media.iso_layout import LARGEST_EXTENT_BYTES, SECTOR_BYTES
 from mkisod.media.keys import TAGS
 from mkisod.media.records import Instance, parse_number
 
@@ -23,14 +23,13 @@ from mkisod.media.records import Instance, parse_number
 _MEDIA_SECTORS = {"cd": 359_844, "dvd": 2_295_104, "dvd-dl": 4_171_712}
 _SECTORS_PER_MIB = 512
 
-# Volume descriptors and the four path tables (pycdlib gives each as much as this, at least), and the pages.
+# The system area, the volume descriptors, the root directory and the pages.
 _FIXED_BYTES = 64 * SECTOR_BYTES
 # Of each patient, study and series: a directory, its entry, its place in the path tables, and its record.
 _FOLDER_BYTES = SECTOR_BYTES + 1024
 # Of each instance beside its content: its entry in a directory, and what a record holds beside its keys.
 _ENTRY_BYTES = 48
-_RECORD_BYTES = 120
-_ELEMENT_HEAD_BYTES = 12
+_RECORD_BYTES = 144
 # An entry never crosses a sector, so some of each sector of a directory stays empty.
 _DIRECTORY_WASTE = 1.03
 
@@ -129,9 +128,7 @@ def _cut(instances: Iterable[Instance], level: _Level) -> list[list[Instance]]:
 def _estimate_bytes(instances: Sequence[Instance]) -> int:
     content = sum(-(-instance.size_bytes // SECTOR_BYTES) * SECTOR_BYTES for instance in instances)
     entries = len(instances) * _ENTRY_BYTES * _DIRECTORY_WASTE
-    records = sum(
-        _RECORD_BYTES + sum(_ELEMENT_HEAD_BYTES + len(value) for value in instance.leaf.values()) for instance in instances
-    )
+    records = sum(_RECORD_BYTES + len(instance.leaf.encoded) for instance in instances)
     folders = 2 + len({instance.series_instance_uid for instance in instances})
     return int(content + entries + records + folders * _FOLDER_BYTES) + SECTOR_BYTES
 

@@ -16,7 +16,8 @@ from pydicom import uid
 from mkisod.errors import Code, Permanent, Transient
 from mkisod.media import convert
 from mkisod.media.disc import build_disc
-from mkisod.media.iso import list_files, write_image
+from mkisod.media.iso import list_files
+from mkisod.media.iso_writer import write_image
 from mkisod.media.source import open_source
 from mkisod.media.verify import verify_path
 from tests.integration.survival.conftest import MakeDisk, small_disk
@@ -161,8 +162,9 @@ def test_a_disc_with_a_file_over_4_gib(tmp_path: Path) -> None:
 
 
 def test_an_image_of_a_file_over_4_gib_has_it_in_two_extents(tmp_path: Path) -> None:
-    path = write_huge_object(tmp_path / "object")
-    write_image(tmp_path / "image", "LARGE", [("DICOM/A", path)], ORDER.created, lambda _done, _total: None)
+    (tmp_path / "DICOM").mkdir()
+    path = write_huge_object(tmp_path / "DICOM" / "A")
+    write_image(tmp_path / "image", "LARGE", tmp_path, ["DICOM/A"], ORDER.created)
     with (tmp_path / "image").open("rb") as image:
         (file,) = list_files(image)
     assert (file.size_bytes, len(file.extents)) == (path.stat().st_size, 2)

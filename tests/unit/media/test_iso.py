@@ -11,19 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mkisod.media.archive import write_archive
-from mkisod.media.iso import SECTOR_BYTES, ImageDefect, is_iso_name, list_files, read_volume, write_image
+from mkisod.media.iso import SECTOR_BYTES, ImageDefect, is_iso_name, list_files, read_volume
+from mkisod.media.iso_writer import write_image
 from mkisod.media.source import open_source
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def make_files(folder: Path, count: int) -> list[tuple[str, Path]]:
+def make_files(tree: Path, count: int) -> list[str]:
     files = []
     for number in range(count):
-        path = folder / f"source-{number}"
-        path.write_bytes(bytes([number % 256]) * (number * 100))
         name = f"DICOM/ST{number // 50:06d}/IN{number:06d}" if number else "INDEX.HTM"
-        files.append((name, path))
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(bytes([number % 256]) * (number * 100))
+        files.append(name)
     return files
 
 
@@ -32,30 +33,34 @@ def ignore_progress(_done: int, _total: int) -> None:
 
 
 def test_the_image_holds_the_files_in_order_and_is_the_same_each_time(tmp_path: Path) -> None:
-    files = make_files(tmp_path, 120)
+    files = make_files(tmp_path / "tree", 120)
     reported: list[tuple[int, int]] = []
-    write_image(tmp_path / "a", "LABEL_1", files, MOMENT, lambda done, total: reported.append((done, total)))
-    write_image(tmp_path / "b", "LABEL_1", files, MOMENT, ignore_progress)
+
+    def progress(done: int, total: int) -> None:
+        reported.append((done, total))
+
+    write_image(tmp_path / "a", "LABEL_1", tmp_path / "tree", files, MOMENT, report_progress=progress)
+    write_image(tmp_path / "b", "LABEL_1", tmp_path / "tree", files, MOMENT)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert reported[-1][0] == reported[-1][1]
     with (tmp_path / "a").open("rb") as image:
         volume, found = read_volume(image), list_files(image)
     assert (volume.volume_identifier, volume.system_identifier) == ("LABEL_1", "")
     assert volume.size_bytes == (tmp_path / "a").stat().st_size
-    assert [(file.path, file.size_bytes) for file in found] == [(name, path.stat().st_size) for name, path in files]
+    assert [(file.path, file.size_bytes) for file in found] == [(name, (tmp_path / "tree" / name).stat().st_size) for name in files]
     starts = [file.extents[0][0] for file in found if file.size_bytes]
     assert starts == sorted(starts)
     with open_source(tmp_path / "a") as source:
-        for name, path in files:
+        for name in files:
             with source.open(name) as file:
-                assert file.read() == path.read_bytes()
+                assert file.read() == (tmp_path / "tree" / name).read_bytes()
 
 
 def test_images_differ_in_nothing_but_dates(tmp_path: Path) -> None:
-    files = make_files(tmp_path, 20)
+    files = make_files(tmp_path / "tree", 20)
     later = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
-    write_image(tmp_path / "a", "LABEL_1", files, MOMENT, ignore_progress)
-    write_image(tmp_path / "b", "LABEL_1", files, later, ignore_progress)
+    write_image(tmp_path / "a", "LABEL_1", tmp_path / "tree", files, MOMENT)
+    write_image(tmp_path / "b", "LABEL_1", tmp_path / "tree", files, later)
     one, other = (tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()
     assert len(one) == len(other)
     assert bytes((126, 1, 2, 3, 4, 5, 0)) in one
@@ -64,12 +69,12 @@ def test_images_differ_in_nothing_but_dates(tmp_path: Path) -> None:
 
 
 def test_archives_are_the_same_each_time(tmp_path: Path) -> None:
-    files = make_files(tmp_path, 20)
+    files = make_files(tmp_path / "tree", 20)
     for name in ("a", "b"):
-        write_archive(tmp_path / name, files, MOMENT, ignore_progress)
+        write_archive(tmp_path / name, tmp_path / "tree", files, MOMENT, ignore_progress)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with open_source(tmp_path / "a") as source:
-        assert dict(source.sizes) == {name: path.stat().st_size for name, path in files}
+        assert dict(source.sizes) == {name: (tmp_path / "tree" / name).stat().st_size for name in files}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +108,7 @@ def test_a_damaged_image_is_read_or_refused(small_image: bytes, at: int, damage:
 @pytest.fixture(scope="module")
 def small_image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("image")
-    write_image(folder / "image", "SMALL", make_files(folder, 5), MOMENT, ignore_progress)
+    write_image(folder / "image", "SMALL", folder / "tree", make_files(folder / "tree", 5), MOMENT)
     return (folder / "image").read_bytes()
 
 

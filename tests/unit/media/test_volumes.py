@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from attrs import evolve
 from hypothesis import given
@@ -29,7 +27,7 @@ def make_instances(template: Instance, sizes: list[tuple[int, int, int]]) -> tup
     return tuple(
         evolve(
             template,
-            path=Path(str(number)),
+            path=str(number),
             size_bytes=size,
             study_instance_uid=f"1.{study}",
             series_instance_uid=f"1.{study}.{series}",
