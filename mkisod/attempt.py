@@ -7,7 +7,6 @@ Owns the record of a job while it is in hand. Each step is one event of the life
 from __future__ import annotations
 
 import threading
-from itertools import islice
 from typing import Any
 
 from attrs import evolve, frozen
@@ -51,7 +50,6 @@ class Attempt:
         self.account = Account(services.spool.jobs.read_request(job))
         self.cancelled = threading.Event()
         self.index = ObjectIndex()
-        self._described = 0  # how many of the received instances the index has been told of
         self._began_s = self._written_s = self._phase_began_s = self._host.clock_s()
 
     def take(self) -> None:
@@ -163,10 +161,8 @@ class Attempt:
 
         Raises `Permanent(NONCONFORMANT)` for an instance that no disc can hold.
         """
-        received = expectation.copy_received()
-        for uid in islice(received, self._described, None):  # in the order of arrival, and none ever goes
+        for uid in expectation.take_untold():
             self.index.describe(expectation.objects.path(uid))
-        self._described = len(received)
         if self._is_due():
             self.take_stock(expectation)
             self._write_progress()

@@ -21,8 +21,7 @@ from mkisod.errors import Code, MkisodError, Permanent, Problem, Transient
 from mkisod.forwarding import ForwardingAttempt
 from mkisod.job.crashes import MOST_LONE_CRASHES
 from mkisod.job.lifecycle import Event
-from mkisod.job.manifest import Shortage, count_expected
-from mkisod.job.moves import recall_counted
+from mkisod.job.manifest import Shortage
 from mkisod.job.record import make_status
 from mkisod.job.request import RequestRefused, choose_output
 from mkisod.job.status import Result
@@ -36,6 +35,7 @@ from mkisod.pacs.retrieval import Retrieval
 from mkisod.pacs.waiting import Interrupted
 from mkisod.pacs.wire import Interrupted as ConnectionInterrupted
 from mkisod.spool.jobs import Job, JobGone
+from mkisod.spool.objects import Objects
 
 _POISONOUS = Problem(
     Code.INTERNAL,
@@ -47,9 +47,9 @@ _POISONOUS = Problem(
 
 @frozen
 class Retrieved:
-    """What a retrieval brought: the files of the instances, and what is to be said of them. `shortage`: why it is not all."""
+    """What a retrieval brought: where the instances are, and what is to be said of them. `shortage`: why it is not all."""
 
-    paths: list[Path]
+    objects: Objects
     missing: Shortage
     shortage: MkisodError | None
     warnings: tuple[str, ...]
@@ -201,26 +201,25 @@ class Worker:
         settings = services.config.pacs[name]
         attempt.log = attempt.log.bind(pacs=name, peer=f"{settings.ae_title}@{settings.host}:{settings.port}")
         self._retrieval = Retrieval(
+            request,
             make_peer(name, settings),
             settings,
             services.config.receiver.ae_title,
             services.expectations,
+            counted=job.record.counted,
             patience_s=settings.nearline_timeout_s - attempt.count_near_line_s(),
             clock_s=services.host.clock_s,
             is_interrupted=self._is_interrupted,
             report=attempt.report,
             log=attempt.log,
         )
-        manifest = recall_counted(self._retrieval.ask(request), job.record.counted)
-        uids = manifest.study_instance_uids
-        attempt.log.info("studies_found", accessions=request.accessions, studies=len(uids), instances=count_expected(manifest, {}))
+        manifest = self._retrieval.find()
         objects = services.spool.jobs.open_objects(job)
-        already = [read_received(path) for path in objects.list_paths()]
-        attempt.account = evolve(attempt.account, manifest=manifest, received_before=len(already))
-        expectation = Expectation(job.id, job.ticket, manifest, objects, already)
+        expectation = Expectation(job.id, job.ticket, manifest, objects, map(read_received, objects.list_paths()))
+        attempt.account = evolve(attempt.account, manifest=manifest, received_before=len(expectation.received))
         shortage = None
         try:
-            self._retrieval.fetch(request, expectation)
+            self._retrieval.fetch(expectation)
         except Transient as error:
             if error.code is not Code.INCOMPLETE or not ("partial" in request.allow or job.record.allow_partial):
                 raise
@@ -228,7 +227,7 @@ class Worker:
         finally:
             attempt.take_stock(expectation)
         missing = expectation.find_shortage()
-        return Retrieved([objects.path(uid) for uid in attempt.account.received], missing, shortage, tuple(expectation.warnings))
+        return Retrieved(objects, missing, shortage, tuple(expectation.warnings))
 
     def _assemble(self, attempt: Attempt, retrieved: Retrieved) -> Result:
         job, request, media, host = attempt.job, attempt.account.request, self._services.config.media, self._services.host
@@ -252,8 +251,9 @@ class Worker:
         )
         self._services.spool.jobs.make_result_directory(job)
         report_progress = partial(self._report_assembly, attempt)
-        with self._services.spool.jobs.sync_meanwhile(retrieved.paths):
-            disc = build_disc(order, retrieved.paths, job.directory.result, report_progress=report_progress, index=attempt.index)
+        uids, path = attempt.account.received, retrieved.objects.path
+        with self._services.spool.jobs.sync_meanwhile(map(path, uids)):
+            disc = build_disc(order, map(path, uids), job.directory.result, report_progress=report_progress, index=attempt.index)
         return describe_disc(job.id, disc, retrieved.warnings)
 
 

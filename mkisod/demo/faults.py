@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from threading import Lock
-from typing import Literal
+from typing import Literal, get_args
 
 from attrs import Factory, define, fields, frozen
 
 Level = Literal["STUDY", "SERIES", "IMAGE"]
+LEVELS: frozenset[Level] = frozenset(get_args(Level))
 Availability = Literal["ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE"]
 
 
@@ -22,7 +23,7 @@ class FindFaults:
     find_status: int = 0  # answer every C-FIND with this DIMSE status and nothing else
     refused_levels: frozenset[Level] = frozenset()  # answer a C-FIND at these levels with A900H
     listing_limit: int | None = None  # no more matches than this, then FE00H
-    silent_find: bool = False  # never answer a C-FIND
+    silent_levels: frozenset[Level] = frozenset()  # never answer a C-FIND at these levels
     prefix_match: bool = False  # an accession number matches whatever begins with it
     also_accession: str = ""  # every study is said to have this accession number, too: a second value
     other_accession: str = ""  # every study that matches is said to have this accession number instead of its own
@@ -52,6 +53,7 @@ class Faults(FindFaults):
     no_pending: bool = False  # no pending responses
     without_counters: bool = False  # no response says how many sub-operations there were
     whole_study: bool = False  # a C-MOVE of a series or of instances moves the whole study
+    refuse_lists: bool = False  # a C-MOVE with a list of UIDs is answered with A801H
     omit_move_originator: bool = False
     coerce_study_uid: bool = False  # the objects carry another Study Instance UID (`coerced_uid`) than the listing
     foreign_study_uid: str = ""  # after the first sub-operation this study is sent in between, and not counted
@@ -96,6 +98,11 @@ class Tally:
             self._moves.update(study_instance_uids)
             self._all_moves += 1
             return self._all_moves - 1
+
+    @property
+    def all_moves(self) -> int:
+        """How many moves of anything were begun."""
+        return self._all_moves
 
     def moves(self, study_instance_uid: str) -> int:
         """How many moves of the study were begun."""

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from attrs import frozen
 
-from mkisod.demo.commands import IDENTIFIER_MISMATCH
+from mkisod.demo.commands import DESTINATION_UNKNOWN, IDENTIFIER_MISMATCH
 from mkisod.demo.faults import Faults, Level
 from mkisod.demo.identifiers import decode_value
 from mkisod.demo.index import Archive, Instance
@@ -48,6 +48,8 @@ def select_instances(
     wanted = [uid for uid in (part.strip() for part in identifier.get(unique, "").split("\\")) if uid]
     if not wanted:
         raise Refused(IDENTIFIER_MISMATCH, f"{unique} is missing")
+    if faults.refuse_lists and len(wanted) > 1:
+        raise Refused(DESTINATION_UNKNOWN, "as told")
     if level == "STUDY":
         return level, [instance for uid in wanted if uid in archive.studies for instance in archive.studies[uid].instances()]
     study = archive.studies.get(identifier["StudyInstanceUID"])

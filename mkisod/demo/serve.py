@@ -49,15 +49,15 @@ def _answer(association: Association, message: Message, status: int, comment: st
 
 def _serve_find(state: State, association: Association, message: Message) -> None:
     faults = state.faults
-    if faults.silent_find:
-        with state.change(faults) as change:
-            association.wait(None, [change])
-        return
     syntax_uid = association.contexts[message.context_id][1]
     keys: dict[str, str] = {}
     matched, status, comment = 0, commands.SUCCESS, ""
     try:
         keys = decode_identifier(message.data, syntax_uid)
+        if keys.get("QueryRetrieveLevel") in faults.silent_levels:
+            with state.change(faults) as change:
+                association.wait(None, [change])
+            return
         query = check_query(keys, faults)
         pending = commands.PENDING_UNSUPPORTED_KEYS if query.unsupported else commands.PENDING
         archive = listed_archive(shown_archive(state.archive, faults, state.tally), faults)

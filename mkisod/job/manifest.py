@@ -177,9 +177,10 @@ def check_received(
 ) -> None:
     """Hold the instances to the rule of the answers. Raises `Permanent` (`patient_mismatch`).
 
-    They are compared with the listing of their study (that was done on arrival, but what an earlier attempt brought was held to an earlier
-    listing), with each other, and with the client's belief.
+    They are compared with the listing of their study (on arrival that may not have been known yet, and what an earlier attempt brought was
+    held to an earlier one), with each other, and with the client's belief.
     """
+    _check_places(manifest, received)
     by_study: dict[str, set[PatientIdentity]] = {}
     for study in manifest.studies:
         by_study.setdefault(study.study_instance_uid, set()).add(study.patient)
@@ -192,6 +193,22 @@ def check_received(
         raise Permanent(
             Code.PATIENT_MISMATCH, "Neither the PACS nor the images say what the request says of the patient (@patient, @birthdate)."
         )
+
+
+def _check_places(manifest: Manifest, received: Collection[ReceivedInstance]) -> None:
+    """Raises `Permanent` (`nonconformant`) where an instance came as part of another series than it is listed in."""
+    came = {instance.sop_instance_uid: instance for instance in received}
+    for study in manifest.studies:
+        for series in study.series:
+            place = (study.study_instance_uid, series.series_instance_uid)
+            for instance in filter(None, map(came.get, series.sop_instance_uids)):
+                if (instance.study_instance_uid, instance.series_instance_uid) != place:
+                    raise make_place_contradiction(instance.sop_instance_uid, place[1], instance.series_instance_uid)
+
+
+def make_place_contradiction(uid: str, listed_series_uid: str, series_uid: str) -> Permanent:
+    text = f"The SOP Instance UID {uid} belongs to series {listed_series_uid}, but came as part of series {series_uid}."
+    return Permanent(Code.NONCONFORMANT, text)
 
 
 def count_expected(manifest: Manifest, received: Mapping[str, ReceivedInstance]) -> int:

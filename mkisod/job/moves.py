@@ -6,7 +6,7 @@ smallest part that is known to lack something is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from attrs import evolve, frozen
 
@@ -44,6 +44,20 @@ class Move:
         if len(uids) < 2:
             return ()
         return tuple(evolve(self, sop_instance_uids=half) for half in (uids[: len(uids) // 2], uids[len(uids) // 2 :]))
+
+    def split(self) -> tuple[Move, ...]:
+        """A move of each SOP Instance UID in the list; itself where it is of no list."""
+        return tuple(evolve(self, sop_instance_uids=(uid,)) for uid in self.sop_instance_uids) or (self,)
+
+
+def must_list_first(manifest: Manifest, received: Collection[str]) -> bool:
+    """Whether the first C-MOVEs depend on what the studies that were found have: only then they have to be listed before anything moves.
+
+    Else each is asked for whole. Of an archive that answers no C-FIND nothing can be listed.
+    """
+    if manifest.by_accession:
+        return False
+    return bool(manifest.modalities or received) or any(study.number_of_instances == 0 for study in manifest.studies)
 
 
 def plan_moves(manifest: Manifest, received: Mapping[str, ReceivedInstance], round_number: int) -> list[Move]:

@@ -7,21 +7,23 @@ patient, one SOP Instance UID in two series) is found out before it is written, 
 from __future__ import annotations
 
 import errno
+import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import evolve
 
 from mkisod.errors import Code, MkisodError, Permanent, Transient
-from mkisod.job.manifest import Manifest, ReceivedInstance, Shortage, StudyListing, count_by_place, has_accession
+from mkisod.job.manifest import Manifest, ReceivedInstance, Shortage, StudyListing, count_by_place, has_accession, make_place_contradiction
 from mkisod.job.moves import Move
 from mkisod.job.patient import PatientIdentity, same_patient
 from mkisod.job.status import Evidence
 from mkisod.pacs.reception import NOT_AUTHORIZED, Offer, Refusal
 
 _MOST_WARNINGS = 100
+_ARRIVALS_PER_WAKE_UP = 128
 
 
 class ObjectFile(Protocol):
@@ -44,8 +46,9 @@ class ObjectStore(Protocol):
 class Expectation:
     """What one job waits for, and what of it has come.
 
-    `changed` guards all of it. It is notified when nothing that is known by name is missing any more, at a fault and by `notify`, but not
-    at every instance: a job that waits looks once a second anyway, and a thousand wake-ups would take the processor from the receiver.
+    `changed` guards all of it. It is notified when nothing that is known by name is missing any more, at a fault and by `notify`, but only
+    at every so many instances: a job that waits reads them for the disc while others arrive, and a thousand wake-ups would take the
+    processor from the receiver.
     """
 
     def __init__(self, job: str, ticket: str, manifest: Manifest, objects: ObjectStore, received: Iterable[ReceivedInstance]) -> None:
@@ -53,8 +56,12 @@ class Expectation:
         self.ticket = ticket
         self.objects = objects
         self.changed = threading.Condition(threading.RLock())
-        self.received: dict[str, ReceivedInstance] = {instance.sop_instance_uid: instance for instance in received}
-        self.bytes_received = sum(instance.size_bytes for instance in self.received.values())
+        self.received: dict[str, ReceivedInstance] = {}
+        self.bytes_received = 0
+        self._untold: list[str] = []
+        self._shared: dict[Hashable, Any] = {}
+        for instance in received:
+            self.add(instance)
         self.arrivals = 0  # how many have come since the job began to wait, those that are not kept among them
         self.unwanted = 0  # how many of them the filter of the request leaves out
         self.arriving = 0  # how many are being written now
@@ -67,17 +74,37 @@ class Expectation:
         """Expect this from now on. What has come stays."""
         with self.changed:
             self.manifest = manifest
-            self._series_of = {
-                uid: (study.study_instance_uid, series.series_instance_uid)
+            places = (
+                ((study.study_instance_uid, series.series_instance_uid), series.sop_instance_uids)
                 for study in manifest.studies
                 for series in study.series
-                for uid in series.sop_instance_uids
-            }
+            )
+            self._series_of = {uid: place for place, uids in places for uid in uids}  # one tuple for each series
             self._listed_series = {series.series_instance_uid for study in manifest.studies for series in study.series}
             self.missing = {uid for study in manifest.studies for uid in study.sop_instance_uids if uid not in self.received}
             self._patients: dict[str, list[PatientIdentity]] = {}
             for study in manifest.studies:
                 self._patients.setdefault(study.study_instance_uid, []).append(study.patient)
+
+    def add(self, instance: ReceivedInstance) -> None:
+        """What stands whole in the job's directory. Of equal values one is held: nearly all that an instance says, its siblings say too."""
+        share, uid = self._shared.setdefault, sys.intern(instance.sop_instance_uid)
+        self.received[uid] = ReceivedInstance(
+            uid,
+            share(instance.study_instance_uid, instance.study_instance_uid),
+            share(instance.series_instance_uid, instance.series_instance_uid),
+            share(instance.patient, instance.patient),
+            instance.size_bytes,
+            share(instance.accession, instance.accession),
+        )
+        self.bytes_received += instance.size_bytes
+        self._untold.append(uid)
+
+    def take_untold(self) -> list[str]:
+        """The SOP Instance UIDs of what has come since this was last asked."""
+        with self.changed:
+            untold, self._untold = self._untold, []
+            return untold
 
     def notify(self) -> None:
         with self.changed:
@@ -109,9 +136,7 @@ class Expectation:
         if known is None and (instance := self.received.get(uid)) is not None:
             known = (instance.study_instance_uid, instance.series_instance_uid)
         if known is not None and known != place:
-            return Permanent(
-                Code.NONCONFORMANT, f"The SOP Instance UID {uid} belongs to series {known[1]}, but came as part of series {place[1]}."
-            )
+            return make_place_contradiction(uid, known[1], place[1])
         listed = self._patients.get(header.study_instance_uid, [])
         if not all(same_patient(header.patient, patient, same_study=True) for patient in listed):
             return Permanent(Code.PATIENT_MISMATCH, f"The instance {uid} names another patient than the PACS does for its study.")
@@ -193,15 +218,13 @@ class ExpectedArrival:
                 except OSError as error:
                     expectation.note_error(error)
                     raise
-                expectation.received[uid] = ReceivedInstance(
-                    uid, header.study_instance_uid, header.series_instance_uid, header.patient, size_bytes, header.accession_number
-                )
-                expectation.bytes_received += size_bytes
+                place = (header.study_instance_uid, header.series_instance_uid)
+                expectation.add(ReceivedInstance(uid, *place, header.patient, size_bytes, header.accession_number))
             expectation.arrivals += 1
-            if uid in expectation.missing:
-                expectation.missing.discard(uid)
-                if not expectation.missing:
-                    expectation.changed.notify_all()
+            is_last = uid in expectation.missing and len(expectation.missing) == 1
+            expectation.missing.discard(uid)
+            if is_last or expectation.arrivals % _ARRIVALS_PER_WAKE_UP == 0:
+                expectation.changed.notify_all()
 
     def _drop_resend(self, uid: str) -> None:
         if not self._file.equals(uid):

@@ -6,7 +6,9 @@ altogether. A listing that was cut short is said to be (job/evidence.py judges i
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import sys
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from attrs import evolve
 from pydicom.dataset import Dataset
@@ -34,9 +36,11 @@ _STUDY_KEYS = (
 _SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
 _INSTANCE_KEYS = ("SOPInstanceUID",)
 
+_Read = TypeVar("_Read")
+
 
 def find_studies(questions: Questions, accession: str) -> list[StudyListing]:
-    """The studies with this accession number, without their series.
+    """The studies with this accession number, without their series: until they are listed, only a C-MOVE tells what they have.
 
     Raises `Permanent`: `accession_not_found`, `accession_mismatch` where only others were answered, `study_unavailable`;
     `Transient`: `query_failed`, `timeout`, `pacs_unreachable`.
@@ -67,49 +71,59 @@ def list_study(
     *,
     modalities: Collection[str] = (),
     wanted: Evidence = Evidence.INSTANCES,
+    look_up: Callable[[], None] = lambda: None,
 ) -> StudyListing:
-    """The study with its series, those of `modalities` alone if there are any, and their instances.
+    """The study with its series, those of `modalities` alone if there are any, and their instances. `look_up` is called before each query.
 
     Raises as `find_studies` does; `query_failed` also where modalities have to be told apart and the series are not all listed.
     """
     keys = {"StudyInstanceUID": study.study_instance_uid}
     faults: dict[str, str] = {}
-    answers, fault = _list(questions, _make_identifier("SERIES", keys, _SERIES_KEYS), "SeriesInstanceUID")
+    look_up()
+    answers, fault = _list(questions, _make_identifier("SERIES", keys, _SERIES_KEYS), "SeriesInstanceUID", _read_series)
     if fault:
         faults[""] = fault
         if modalities:
             raise Transient(Code.QUERY_FAILED, f"{fault} So no series can be chosen by modality.")
-    series = [
-        SeriesListing(uid, _text(answer, "Modality"), (), _number(answer, "NumberOfSeriesRelatedInstances"))
-        for uid, answer in answers.items()
-    ]
+    series = list(answers.values())
     if wanted is Evidence.INSTANCES:
         for i, one in enumerate(series):
             if modalities and one.modality not in modalities:
                 continue
+            look_up()
             keys["SeriesInstanceUID"] = one.series_instance_uid
-            answers, fault = _list(questions, _make_identifier("IMAGE", keys, _INSTANCE_KEYS), "SOPInstanceUID")
-            series[i] = evolve(one, sop_instance_uids=tuple(answers))
+            listed, fault = _list(questions, _make_identifier("IMAGE", keys, _INSTANCE_KEYS), "SOPInstanceUID", lambda _: None)
+            series[i] = evolve(one, sop_instance_uids=tuple(map(sys.intern, listed)))  # held once, here and where they are received
             if fault:
                 faults[one.series_instance_uid] = fault
-                if not answers:  # it does not list instances at all; the others would only cost time
+                if not listed:  # it does not list instances at all; the others would only cost time
                     break
     return judge_listing(study, series, faults, modalities=modalities, wanted=wanted)
 
 
-def _list(questions: Questions, identifier: Dataset, unique_key: str) -> tuple[dict[str, Dataset], str]:
-    """The answers by their unique key, and why they may not be all ('' where they are)."""
-    answers: dict[str, Dataset] = {}
+def _list(
+    questions: Questions, identifier: Dataset, unique_key: str, read: Callable[[Dataset], _Read]
+) -> tuple[dict[str, _Read], str]:
+    """What was `read` of each answer, by their unique key, and why they may not be all ('' where they are).
+
+    A data set weighs 2 KiB, so nothing of it is kept that nobody asks for.
+    """
+    answers: dict[str, _Read] = {}
     fault = ""
     try:
         for answer in questions.ask(identifier):
             if uid := _find_uid(answer, unique_key):
-                answers[uid] = answer
+                answers[uid] = read(answer)
             else:
                 fault = f"{questions.peer.name} answered a C-FIND without a usable {unique_key}."
     except CutShort as error:
         fault = error.message
     return answers, fault
+
+
+def _read_series(answer: Dataset) -> SeriesListing:
+    uid = _find_uid(answer, "SeriesInstanceUID")
+    return SeriesListing(uid, _text(answer, "Modality"), (), _number(answer, "NumberOfSeriesRelatedInstances"))
 
 
 def _make_identifier(level: str, unique_keys: dict[str, str], return_keys: tuple[str, ...]) -> Dataset:
@@ -138,6 +152,7 @@ def _make_study(questions: Questions, answer: Dataset, accession: str) -> StudyL
             birth_date=_text(answer, "PatientBirthDate"),
         ),
         modalities=_values(answer, "ModalitiesInStudy"),
+        evidence=Evidence.RESPONSES,
         number_of_instances=_number(answer, "NumberOfStudyRelatedInstances"),
         is_near_line=_text(answer, "InstanceAvailability") == "NEARLINE",
     )

@@ -1,13 +1,13 @@
-"""Bringing the studies of a request into the job's directory: ask, expect, move, compare, move again, ask once more.
+"""Bringing the studies of a request into the job's directory: find, expect, move, list, compare, move again, ask once more.
 
 Promises that it returns only when everything the archive announced stands there, or raises what is the matter. Success of a C-MOVE is
-never taken for arrival.
+never taken for arrival. What is in the studies is asked while the first C-MOVE is under way, where that move is the same whatever the
+archive lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 
 from attrs import evolve
 from structlog.typing import FilteringBoundLogger
@@ -15,16 +15,15 @@ from structlog.typing import FilteringBoundLogger
 from mkisod.config.settings import PacsSettings
 from mkisod.errors import Code, MkisodError, Permanent, Transient
 from mkisod.job.evidence import has_changed
-from mkisod.job.manifest import Manifest, ReceivedInstance, StudyListing, check_patients, check_received
-from mkisod.job.moves import Move, learn_from_move, plan_moves
+from mkisod.job.manifest import Manifest, ReceivedInstance, StudyListing, check_patients, check_received, count_expected
+from mkisod.job.moves import Move, learn_from_move, must_list_first, plan_moves, recall_counted
 from mkisod.job.request import Request
 from mkisod.job.status import Evidence
-from mkisod.pacs.asking import find_all, list_all, refuse_empty
+from mkisod.pacs.asking import Asking, refuse_empty
 from mkisod.pacs.associate import Peer
 from mkisod.pacs.expectation import Expectation
 from mkisod.pacs.expectations import Expectations, ExpectedMove
 from mkisod.pacs.move import MoveOutcome, RunningMove, explain_outcome
-from mkisod.pacs.questions import Questions
 from mkisod.pacs.waiting import Interrupted, Waiting
 
 _MOST_LATE_LOOKS = 2  # at what may have come late, after everything that was announced is there
@@ -36,22 +35,26 @@ _MEASURES = {Evidence.COUNTS: "the numbers of the PACS", Evidence.RESPONSES: "th
 class Retrieval:
     """One attempt of one job. `report` is called in the job's own thread when something may have changed, and at least once a second.
 
-    `patience_s`: for so long yet a study that is near line is waited for, by coming back later.
+    `counted`: how many instances C-MOVEs of earlier attempts have counted, by study. `patience_s`: for so long yet a study that is near
+    line is waited for, by coming back later.
     """
 
     def __init__(
         self,
+        request: Request,
         peer: Peer,
         settings: PacsSettings,
         ae_title: str,
         expectations: Expectations,
         *,
+        counted: Mapping[str, int],
         patience_s: float,
         clock_s: Callable[[], float],
         is_interrupted: Callable[[], bool],
         report: Callable[[Expectation], None],
         log: FilteringBoundLogger,
     ) -> None:
+        self._request = request
         self._peer = peer
         self._settings = settings
         self._ae_title = ae_title
@@ -61,56 +64,45 @@ class Retrieval:
         self._is_interrupted = is_interrupted
         self._report = report
         self._log = log
-        self._asking: Questions | None = None
+        self._asking = Asking(peer, ae_title)
+        self._counted = counted
+        self._listed: Manifest | None = None  # as the archive listed it last
         self._learned: list[tuple[Move, int | None, tuple[str, ...]]] = []  # what the C-MOVEs of this attempt have said
 
     def interrupt(self) -> None:
         """End the wait for an answer to a query. Called from another thread, once `is_interrupted` says so."""
-        if (questions := self._asking) is not None:
-            questions.abort()
+        self._asking.interrupt()
 
-    def ask(self, request: Request) -> Manifest:
-        """The manifest of a request. Raises `MkisodError` where an accession is not found, or the patients are not one.
+    def find(self) -> Manifest:
+        """The studies of a request, not listed yet. Raises `MkisodError` where an accession is not found, or the patients are not one.
 
         An archive that answers no C-FIND is not asked: then only its C-MOVE tells.
         """
         if self._settings.query == "none":
-            return Manifest(by_accession=dict.fromkeys(request.accessions))
-        with self._associate() as questions:
-            found = find_all(questions, request, self._check_interrupted)
-            near_line = dict.fromkeys(study.accession for study in found if study.is_near_line)
-            if near_line and self._patience_s > 0:
-                raise Transient(
-                    Code.STUDY_UNAVAILABLE,
-                    f"{self._peer.name} holds the study of {', '.join(near_line)} near line.",
-                    "Nothing has to be done. It is looked at again, and moved at the latest when nearline_timeout_s is over.",
-                )
-            return self._list_all(questions, request, found)
+            return Manifest(by_accession=dict.fromkeys(self._request.accessions))
+        found = self._asking.find(self._request, self._check_interrupted)
+        near_line = dict.fromkeys(study.accession for study in found if study.is_near_line)
+        if near_line and self._patience_s > 0:
+            raise Transient(
+                Code.STUDY_UNAVAILABLE,
+                f"{self._peer.name} holds the study of {', '.join(near_line)} near line.",
+                "Nothing has to be done. It is looked at again, and moved at the latest when nearline_timeout_s is over.",
+            )
+        return Manifest(tuple(found), modalities=self._request.modalities)
 
-    def _list_all(self, questions: Questions, request: Request, found: list[StudyListing]) -> Manifest:
-        wanted = Evidence(self._settings.query)
-        return list_all(questions, request, found, wanted=wanted, check_interrupted=self._check_interrupted)
-
-    @contextmanager
-    def _associate(self) -> Iterator[Questions]:
-        self._asking = Questions(self._peer, self._ae_title)  # before it is opened: that takes time too
-        with self._asking as questions:
-            self._check_interrupted()
-            yield questions
-
-    def fetch(self, request: Request, expectation: Expectation) -> None:
+    def fetch(self, expectation: Expectation) -> None:
         """Move until nothing is missing. Raises `Transient` (`incomplete`, `timeout` ...), `Permanent`, `StudiesInUse` or `Interrupted`.
 
         However it ends, the expectation is closed: what it has received is what there is.
         """
         try:
             with self._expectations.expect(expectation):
-                asked = expectation.manifest
+                if must_list_first(expectation.manifest, expectation.received):
+                    self._list(expectation)
                 error = self._move_all(expectation)
                 for _ in range(_MOST_LATE_LOOKS):
-                    if expectation.find_shortage() or (again := self._look_again(request, expectation, asked)) is None:
+                    if expectation.find_shortage() or not self._look_again(expectation):
                         break
-                    asked = again
                     error = self._move_all(expectation)
         finally:
             received = expectation.close()
@@ -120,17 +112,18 @@ class Retrieval:
             if study.doubt:
                 measure = _MEASURES[study.evidence]
                 expectation.warn(f"Whether study {study.study_instance_uid} is whole is known by {measure}: {study.doubt}")
+        request = self._request
         check_received(manifest, received.values(), patient_id=request.patient_id, birth_date=request.birth_date)
         if manifest.by_accession:  # nobody could say before whose studies these are
             patients = [study.patient for study in manifest.studies]
             several_allowed = "several-patients" in request.allow
             check_patients(patients, patient_id=request.patient_id, birth_date=request.birth_date, several_allowed=several_allowed)
-        self._refuse_shortage(request, manifest, received, error)
+        self._refuse_shortage(manifest, received, error)
 
     def _refuse_shortage(
-        self, request: Request, manifest: Manifest, received: dict[str, ReceivedInstance], error: MkisodError | None
+        self, manifest: Manifest, received: dict[str, ReceivedInstance], error: MkisodError | None
     ) -> None:
-        refuse_empty(self._peer.name, request, manifest, received)
+        refuse_empty(self._peer.name, self._request, manifest, received)
         shortage = manifest.find_shortage(received)
         if not shortage:
             return
@@ -144,22 +137,53 @@ class Retrieval:
         total = len(received) + shortage.count
         raise Transient(Code.INCOMPLETE, f"{shortage.count} of {total} instances did not come from {self._peer.name}.")
 
-    def _look_again(self, request: Request, expectation: Expectation, asked: Manifest) -> Manifest | None:
-        """The manifest as it is now, if something has come late to the archive since it was `asked`; None: there is nothing to move."""
-        if asked.by_accession:
-            return None
-        with self._associate() as questions:
-            found = find_all(questions, request, self._check_interrupted)
-            if not has_changed(asked, expectation.manifest, found):
-                return None
-            again = self._list_all(questions, request, found)
-        manifest = again
+    def _is_unlisted(self, expectation: Expectation) -> bool:
+        return self._listed is None and not expectation.manifest.by_accession
+
+    def _list(self, expectation: Expectation) -> None:
+        """Expect what the archive lists, with what its C-MOVEs have said already."""
+        self._adopt(expectation.manifest.studies, expectation)
+        manifest = expectation.manifest
+        self._log.info(
+            "studies_found",
+            accessions=self._request.accessions,
+            studies=len(manifest.study_instance_uids),
+            instances=count_expected(manifest, expectation.copy_received()),
+        )
+
+    def _adopt(self, found: Iterable[StudyListing], expectation: Expectation) -> None:
+        def look_up() -> None:
+            self._check_interrupted()
+            self._report(expectation)
+
+        listed = self._asking.list(self._request, found, Evidence(self._settings.query), look_up)
+        manifest = recall_counted(listed, self._counted)
         for move, number, failed_uids in self._learned:
             manifest = learn_from_move(manifest, move, number, failed_uids)
         self._expectations.change(expectation, manifest)
+        self._listed = listed
+
+    def _list_meanwhile(self, expectation: Expectation) -> None:
+        """List while a C-MOVE is under way. Whatever is wrong with that, the archive is asked again when the move is over: it may not be
+        able to do both at once.
+        """
+        try:
+            self._list(expectation)
+        except MkisodError as error:
+            self._check_interrupted()
+            self._log.info("listing_put_off", error=error.code, message=error.message, advice=error.advice)
+
+    def _look_again(self, expectation: Expectation) -> bool:
+        """Whether something has come late to the archive since it was asked, and is to be moved."""
+        if (asked := self._listed) is None:  # it answers no C-FIND
+            return False
+        found = self._asking.find(self._request, self._check_interrupted)
+        if not has_changed(asked, expectation.manifest, found):
+            return False
+        self._adopt(found, expectation)
         shortage = expectation.find_shortage()
-        self._log.info("studies_changed", studies=len(manifest.study_instance_uids), missing=shortage.count)
-        return again if shortage else None
+        self._log.info("studies_changed", studies=len(expectation.manifest.study_instance_uids), missing=shortage.count)
+        return bool(shortage)
 
     def _move_all(self, expectation: Expectation) -> MkisodError | None:
         """The first move and the further ones. Returns the last failure."""
@@ -176,29 +200,36 @@ class Retrieval:
         """One C-MOVE after the other. Returns the last failure.
 
         `in_parts`: of a list that fails and brings nothing each half is tried, and so on, since at some archives one instance that cannot
-        be sent ends the whole move (measured: Orthanc).
+        be sent ends the whole move (measured: Orthanc). Where two that failed together come one by one, the archive takes no lists
+        (measured: qrscp), and no more are tried.
         """
         last: MkisodError | None = None
         fruitless, left = 0, moves[::-1]
+        failed_together: frozenset[str] = frozenset()
         while left and fruitless < _MOST_FRUITLESS_MOVES:
             move, arrivals = left.pop(), expectation.arrivals
             error = self._move(move, expectation)
             last = error or last
+            if has_brought := expectation.arrivals > arrivals:
+                fruitless = 0
+            if failed_together and failed_together.isdisjoint(expectation.missing):
+                failed_together = frozenset()
+                left = [single for move in left for single in move.split()]
             if error is None or not in_parts:
                 continue
             rest = evolve(move, sop_instance_uids=tuple(uid for uid in move.sop_instance_uids if uid in expectation.missing))
-            if expectation.arrivals == arrivals:
-                fruitless += 1
-                left += rest.halve()[::-1]
-            else:
-                fruitless = 0
+            if has_brought:
                 left += [rest] if rest.sop_instance_uids else []
+                continue
+            fruitless += 1
+            left += rest.halve()[::-1]
+            failed_together = frozenset(rest.sop_instance_uids if rest.halve() else ())
         return last
 
     def _move(self, move: Move, expectation: Expectation) -> MkisodError | None:
         """One C-MOVE and the wait for what it brings. Returns what it failed of, where a further move may still help."""
         self._check_interrupted()
-        arrivals, unwanted = expectation.arrivals, expectation.unwanted
+        arrivals, unwanted, began_s = expectation.arrivals, expectation.unwanted, self._clock_s()
         waiting = Waiting(expectation, self._settings, self._clock_s, self._is_interrupted, self._report)
         with self._expectations.move(ExpectedMove(expectation, self._ae_title, self._settings.ae_title)) as message_id:
             running = RunningMove(
@@ -211,20 +242,24 @@ class Retrieval:
             )
             running.start()
             try:
+                if self._is_unlisted(expectation):
+                    self._list_meanwhile(expectation)
                 waiting.wait_for_end(running, self._peer)
             finally:
                 running.end()
             error, outcome = running.error, running.outcome
             if outcome is not None:
-                error = explain_outcome(self._peer, self._ae_title, outcome, has_sent=expectation.arrivals > 0)
+                error = explain_outcome(self._peer, self._ae_title, outcome, has_sent=bool(expectation.arrivals or expectation.received))
             if error is not None and not (error.transient and running.begun):
                 raise error
+            if self._is_unlisted(expectation):
+                self._list(expectation)
             if outcome is not None and not expectation.manifest.modalities:
                 self._learn(move, outcome.number_of_instances, outcome.failed_sop_instance_uids, expectation)
             waiting.wait_for_stragglers(move, outcome, arrivals)
             if outcome is not None:
                 self._learn_late(move, outcome, expectation, expectation.unwanted - unwanted)
-            self._log_move(move, outcome, expectation.arrivals - arrivals)
+            self._log_move(move, outcome, expectation.arrivals - arrivals, self._clock_s() - began_s)
             return error
 
     def _learn(self, move: Move, number: int | None, failed_uids: tuple[str, ...], expectation: Expectation) -> None:
@@ -252,7 +287,7 @@ class Retrieval:
         if self._is_interrupted():
             raise Interrupted
 
-    def _log_move(self, move: Move, outcome: MoveOutcome | None, arrived: int) -> None:
+    def _log_move(self, move: Move, outcome: MoveOutcome | None, arrived: int, duration_s: float) -> None:
         self._log.info(
             "move_finished",
             study_instance_uid=move.study_instance_uid,
@@ -261,4 +296,5 @@ class Retrieval:
             completed=outcome.completed if outcome else None,
             failed=outcome.failed if outcome else None,
             arrived=arrived,
+            duration_s=round(duration_s, 3),
         )

@@ -36,7 +36,10 @@ EVENTS: Final[Mapping[str, Kind]] = {
     "job_taken": Kind("info", "Attempt {attempt} begins."),
     "studies_found": Kind("info", "{pacs} lists for {accessions}: studies {studies}, instances {instances}."),
     "studies_changed": Kind("info", "{pacs} lists more than before: studies {studies}, instances missing {missing}. They are moved too."),
-    "move_finished": Kind("info", "C-MOVE from {pacs} ended with DIMSE status {dimse_status}, instances arrived: {arrived}."),
+    "move_finished": Kind(
+        "info", "C-MOVE from {pacs} ended within {duration_s} with DIMSE status {dimse_status}, instances arrived: {arrived}."
+    ),
+    "listing_put_off": Kind("info", "{pacs} does not list while it moves, and is asked again when the C-MOVE is over. {problem}"),
     "job_retrieved": Kind("info", "Retrieved from {pacs} within {duration_s}: " + _WHAT_CAME + "."),
     "job_assembled": Kind("info", "Disc assembled and checked within {duration_s}, volumes: {volumes}."),
     "job_published": Kind("info", "Published, {age_s} after the claim, for uid {owner_uid}, in {directory}: " + _WHAT_CAME + "."),

@@ -95,11 +95,15 @@ class Retrieving(Retrieval):
         self._notice = notice
         self._meanwhile = meanwhile
 
-    def ask(self, request: Request) -> Manifest:
-        return self._archive.answer(request, self._now())
+    def find(self) -> Manifest:
+        return self._archive.answer(self._request, self._now())
 
-    def _look_again(self, request: Request, expectation: Expectation, asked: Manifest) -> Manifest | None:
+    def _list(self, expectation: Expectation) -> None:
+        """What it has found it has listed."""
+
+    def _look_again(self, expectation: Expectation) -> bool:  # noqa: ARG002 - as the real one has it
         """It never has more than it has announced."""
+        return False
 
     def _move(self, move: Move, expectation: Expectation) -> MkisodError | None:
         if self._archive.refuses and not self._is_repaired():

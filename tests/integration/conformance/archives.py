@@ -132,9 +132,13 @@ def run_orthanc(folder: Path, destinations: dict[str, Address], *, synchronous_m
 
 @contextmanager
 def run_qrscp(folder: Path, destinations: dict[str, Address]) -> Iterator[Choose]:
-    """pynetdicom's own, `python -m pynetdicom qrscp`."""
+    """pynetdicom's own, `python -m pynetdicom qrscp`.
+
+    Once in some thousand C-STOREs one of its threads takes the response from the one that waits for it. Then it waits for `dimse_timeout`,
+    and the rest of the move fails: what is left is moved one by one, since it answers a list of UIDs with A801H.
+    """
     port = free_port()
-    settings = {"ae_title": TITLE, "port": port, "max_pdu": 16382, "acse_timeout": 30, "dimse_timeout": 3000, "network_timeout": 3000}
+    settings = {"ae_title": TITLE, "port": port, "max_pdu": 16382, "acse_timeout": 30, "dimse_timeout": 20, "network_timeout": 60}
     settings |= {"bind_address": HOST, "instance_location": folder / "instances", "database_location": folder / "instances.sqlite"}
     tables = {"DEFAULT": settings} | {title: {"address": host, "port": number} for title, (host, number) in destinations.items()}
     path = folder / "qrscp.ini"

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from attrs import evolve, fields
 
-from mkisod.demo.faults import Faults
+from mkisod.demo.faults import LEVELS, Faults
 from mkisod.demo.pacs import DemoPacs
 from mkisod.demo.series import WrittenSeries, write_series
 from tests.daemon import Status, running_daemon
@@ -32,7 +32,8 @@ SHAPES: Final = {"availability_answers", "late_until_moves", "move_status_after"
 FIND: Final = {
     "none": Faults(),
     "C-FIND fails with C001H": Faults(find_status=0xC001),
-    "C-FIND is never answered": Faults(silent_find=True),
+    "C-FIND is never answered": Faults(silent_levels=LEVELS),
+    "C-FIND at IMAGE level is never answered": Faults(silent_levels=frozenset({"IMAGE"})),
     "C-FIND at IMAGE level is refused": Faults(refused_levels=frozenset({"IMAGE"})),
     "C-FIND at SERIES and IMAGE level is refused": Faults(refused_levels=frozenset({"SERIES", "IMAGE"})),
     "a listing is cut short with FE00H": Faults(listing_limit=5),
@@ -56,6 +57,7 @@ MOVE: Final = {
     "the second instance is dropped": Faults(drop_instance=2),
     "the second instance fails": Faults(fail_instance=2),
     "one instance ends every move with C000H": Faults(ends_at_uids=frozenset({"second"})),
+    "it stops after three instances, and takes no lists": Faults(move_status=0xC000, move_status_after=3, moves=1, refuse_lists=True),
     "one instance is never sent": Faults(never_sent_uids=frozenset({"second"})),
     "nothing is sent, and all is counted": Faults(send_nothing=True),
     "every instance is sent twice": Faults(send_twice=True),
@@ -91,6 +93,7 @@ class Told:
             ends_at_uids=second if fault.ends_at_uids else frozenset(),
             never_sent_uids=second if fault.never_sent_uids else frozenset(),
             foreign_study_uid=self.foreign.study_instance_uid if fault.foreign_study_uid else "",
+            moves=None if fault.moves is None else self.pacs._state.tally.all_moves + fault.moves,
             late_until_moves=self.pacs._state.tally.moves(self.series.study_instance_uid) + fault.late_until_moves,
         )
 

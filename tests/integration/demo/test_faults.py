@@ -7,7 +7,7 @@ import threading
 import pytest
 from attrs import fields
 
-from mkisod.demo.faults import Faults, coerced_uid
+from mkisod.demo.faults import LEVELS, Faults, coerced_uid
 from mkisod.demo.pacs import DemoPacs
 from tests.integration.demo.scu import FIND, MOVE, Answer, associated, find, identifier, move, sink
 from tests.processes import wait_for
@@ -76,8 +76,8 @@ def test_listing_limit(pacs: DemoPacs, study_uid: str) -> None:
     assert (len(answer.matches), answer.final) == (4, 0)
 
 
-def test_silent_find(pacs: DemoPacs) -> None:
-    pacs.faults = Faults(silent_find=True)
+def test_silent_levels(pacs: DemoPacs) -> None:
+    pacs.faults = Faults(silent_levels=LEVELS)
     with associated(pacs) as association:
         association.dimse_timeout = 0.3
         ((status, _),) = association.send_c_find(identifier(STUDY_KEYS), FIND)
@@ -277,6 +277,16 @@ def test_whole_study(pacs: DemoPacs, study_uid: str, uids: list[str]) -> None:
     with sink(pacs) as received:
         move(pacs, QueryRetrieveLevel="SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=first)
         assert received.uids == uids
+
+
+def test_refuse_lists(pacs: DemoPacs, study_uid: str, uids: list[str]) -> None:
+    (first, *_) = pacs.archive.studies[study_uid].series
+    pacs.faults = Faults(refuse_lists=True)
+    with sink(pacs) as received:
+        for wanted, final in ((uids[:2], 0xA801), (uids[0], 0)):
+            answer = move(pacs, QueryRetrieveLevel="IMAGE", StudyInstanceUID=study_uid, SeriesInstanceUID=first, SOPInstanceUID=wanted)
+            assert answer.final == final
+        assert received.uids == uids[:1]
 
 
 def test_what_comes_after_the_final_response_ends_with_the_pacs(pacs: DemoPacs, study_uid: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mkisod.demo.faults import Faults
+from mkisod.demo.faults import LEVELS, Faults
 from mkisod.demo.pacs import DemoPacs
 from mkisod.demo.series import WrittenSeries, write_series
 from tests.integration.journey.site import AE_TITLE, NOT_DONE, Site, running_site
@@ -64,7 +64,7 @@ def faulty(archive: tuple[Path, WrittenSeries], tmp_path_factory: pytest.TempPat
 FAULTS = {
     # name: the fault, the codes that say it rightly, whether it may go away by itself
     "refuses_queries": (Faults(find_status=0xC001), {"query_failed"}, True),
-    "never_answers_queries": (Faults(silent_find=True), {"timeout"}, True),
+    "never_answers_queries": (Faults(silent_levels=LEVELS), {"timeout"}, True),
     "offline": (Faults(availability="OFFLINE"), {"study_unavailable"}, False),
     "answers_with_others": (Faults(other_accession="ACC2"), {"accession_mismatch"}, False),
     "refuses_moves": (Faults(move_status=0xC000), {"move_failed"}, True),
@@ -232,7 +232,7 @@ def test_a_daemon_stops_at_once_although_an_archive_does_not_answer(archive: tup
     """The time-out for the answer is longer than `Daemon.stop` waits."""
     port = free_port()
     with (
-        DemoPacs(archive[0], destinations={AE_TITLE: (HOST, port)}, faults=Faults(silent_find=True)) as pacs,
+        DemoPacs(archive[0], destinations={AE_TITLE: (HOST, port)}, faults=Faults(silent_levels=LEVELS)) as pacs,
         running_site(tmp_path, {"ABPACS": pacs.address}, port=port, pacs_keys={"response_timeout_s": 600}) as site,
     ):
         site.daemon.drop("unanswered", "ACC1\n@end\n")

@@ -92,6 +92,19 @@ def test_one_instance_that_ends_every_move_costs_itself_alone(moved: Moved) -> N
     assert set(read_objects(moved.site.result(status) / volume["directory"])) == set(moved.uids) - bad
 
 
+def test_an_archive_that_takes_no_lists_is_asked_one_by_one(moved: Moved) -> None:
+    """Half of the first series comes at first. Where two that were refused together come alone, no further list is tried."""
+    before = len(moved.pacs.moves)
+    first = Faults(move_status=0xC000, move_status_after=INSTANCES - 12, moves=moved.pacs._state.tally.all_moves + 1, refuse_lists=True)
+    with moved.told(first):
+        status = moved.site.request("no-lists", "ACC1")
+    assert status["progress"]["instances_received"] == len(moved.uids)
+    lists = (move.keys.get("SOPInstanceUID") for move in moved.pacs.moves[before:])
+    asked = [uids.count("\\") + 1 for uids in lists if uids]
+    assert [count for count in asked if count > 1] == [12, 12, 12, 6, 3, 2]
+    assert asked.count(1) == 12
+
+
 def test_an_archive_where_nothing_can_be_moved_is_not_asked_for_ever(moved: Moved) -> None:
     before = len(moved.pacs.moves)
     with moved.told(Faults(ends_at_uids=frozenset(moved.uids))):

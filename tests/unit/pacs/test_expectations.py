@@ -68,6 +68,24 @@ def test_two_jobs_never_expect_one_study_and_nobody_waits(expectations: Expectat
     assert set(second.received) == {"1.1.1"}
 
 
+def test_what_equals_is_held_once_and_what_came_is_told_once(expectations: Expectations, tmp_path: Path) -> None:
+    """Twenty thousand instances have one patient: copies of it, one from each association, would weigh more than all the rest."""
+    expectation = expect(Manifest((study("1", 2),)), tmp_path)
+    with expectations.expect(expectation):
+        for uid in ("1.1.1", "1.1.2"):
+            copied = offer(uid)
+            store(expectations.admit(evolve(copied, header=evolve(copied.header, patient=evolve(JOHN), accession_number="".join("A1")))))
+            assert expectation.take_untold() == [uid]
+    assert expectation.take_untold() == []
+    one, other = expectation.received.values()
+    assert one.patient is other.patient
+    assert one.study_instance_uid is other.study_instance_uid
+    assert one.series_instance_uid is other.series_instance_uid
+    again = Expectation("job", "ticket", Manifest((study("1", 2),)), expectation.objects, expectation.received.values())
+    assert again.take_untold() == ["1.1.1", "1.1.2"]
+    assert (again.bytes_received, again.missing) == (2, set())
+
+
 def test_what_comes_late_is_expected_beside_the_rest_unless_another_job_has_it(expectations: Expectations, tmp_path: Path) -> None:
     first, second = expect(Manifest((study("1", 1),)), tmp_path, "a"), expect(Manifest((study("2", 1),)), tmp_path, "b")
     with expectations.expect(first):
