@@ -91,7 +91,9 @@ class Crew:
                 job = None if self._runs_alone else self._services.spool.queue.choose(self._turns.has_slot, self._turns.may_begin)
                 if job is not None and not (job.record.crashes.must_run_alone and self._running):
                     worker.renew(self._services)
-                    if worker.take(job):
+                    is_taken = worker.take(job)
+                    self._services.spool.queue.forget(job.id)  # not earlier: until then a look would find it again
+                    if is_taken:
                         if not job.record.published:
                             self._turns.begin(job.id, job.record.pacs)
                         self._running += 1

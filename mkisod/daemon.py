@@ -12,7 +12,6 @@ import os
 import signal
 import threading
 import time
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from mkisod.attempt import Services
 from mkisod.config.settings import Config
 from mkisod.configuration import check_request, load_config, make_receiver_settings, plan_reload
 from mkisod.crew import Crew
-from mkisod.errors import Code, MkisodError, Permanent
+from mkisod.errors import MkisodError
 from mkisod.media.convert import find_missing_converters
 from mkisod.pacs.contact import Contact, Noted, encode_contact
 from mkisod.pacs.counting import Counted, DayCount
@@ -31,12 +30,13 @@ from mkisod.pacs.expectations import Expectations
 from mkisod.pacs.receiver import Receiver
 from mkisod.port import KEPT_NAME, choose_listener
 from mkisod.spool.doorbell import Doorbell, Watch
-from mkisod.spool.durable import Disk, WaitingDisk, is_full
+from mkisod.spool.durable import WaitingDisk, is_full
 from mkisod.spool.layout import Layout, make_directories
 from mkisod.spool.spool import Host, open_spool
 from mkisod.spool.witness import leave_word
 from mkisod.supervision import Supervision
 from mkisod.system.boot import read_boot_id
+from mkisod.system.clock import utc_now
 from mkisod.system.descriptors import DescriptorStore, take_sockets
 from mkisod.system.metrics import Metrics
 from mkisod.system.notify import Notify
@@ -47,30 +47,6 @@ FULL_DISK_INTERVAL_S = 1.0
 _STOP_MARGIN_S = 10.0  # for what a step may take once it is told to end
 _PATIENCE_S = 300.0  # with a thread that serves everybody: one round through the spool, which may remove much
 _JOB_PATIENCE_S = 3600.0  # with a worker: one conversion, one answer of a PACS, one large tree to be synced
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-def recover_instance(config: Config, instance: str, log: FilteringBoundLogger) -> None:
-    """Give the jobs of a dead daemon back to the queue. Raises `Permanent` (`instance_in_use`) where it lives."""
-    layout = Layout(Path(config.spool.dir), instance)
-    if not layout.active.is_dir():
-        raise Permanent(Code.USAGE, f"There is no instance {instance} in the spool.", "mkisod queue shows the instances that have jobs.")
-    spool = open_spool(
-        layout,
-        Disk(),
-        config.spool,
-        Host(utc_now, time.monotonic, os.urandom, read_boot_id(), log),
-        check_request=partial(check_request, config),
-        cancel_active=lambda _: False,
-        report_queued=lambda: None,
-        is_stopping=lambda: False,
-    )
-    spool.jobs.lock()
-    spool.recovery.run()
-    spool.jobs.unlock()
 
 
 class Daemon:
@@ -178,7 +154,7 @@ class Daemon:
             self._crew.wake()
 
     def _report_status(self) -> None:
-        running, deferred = self._crew.running, len(self._spool.jobs.list_deferred())
+        running, deferred = self._crew.running, self._spool.queue.deferred
         jobs = f"{running} job{'' if running == 1 else 's'} running, {deferred} deferred"
         self._notify.status(f"{jobs}, {self._arrivals.read()} instances today{self._reload_note}")
 
@@ -265,6 +241,7 @@ class Daemon:
                     self._supervision.beat()
                     due_s = self._spool.rounds.go(self._doorbell.take_moved())
                     self._report_queued()  # operators and other daemons may have queued something too
+                    self._report_status()
                     waits_s = (interval_s, due_s, self._textfile.write())
                     self._doorbell.wait(min(wait_s for wait_s in waits_s if wait_s is not None))
 
@@ -279,5 +256,4 @@ class Daemon:
         return self._crew.cancel(job_id)
 
     def _report_ended(self) -> None:
-        self._doorbell.ring()  # a drop or a control file may have waited for this ticket
-        self._report_status()
+        self._doorbell.ring()  # a drop or a control file may have waited for this ticket, and the round says how things are

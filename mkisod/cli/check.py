@@ -17,6 +17,7 @@ from pathlib import Path
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
+from mkisod.cli.options import add_config, add_json
 from mkisod.config.settings import Config
 from mkisod.configuration import load_config, make_receiver_settings
 from mkisod.errors import Code, MkisodError, Permanent
@@ -52,6 +53,8 @@ _WORDS = {True: "ok", False: "FAIL", None: "open"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_json(parser)
     parser.add_argument("--accession", metavar="NUMBER", help="move one instance of it, to prove that the PACS reaches us")
     parser.add_argument("--pacs", metavar="NAME", help="the PACS that has it (default: the first)")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from mkisod.cli.follow import follow
 from mkisod.cli.terminal import describe_status, say, show
 from mkisod.config.parsing import DEFAULT_PATH, read_config
-from mkisod.daemon import utc_now
 from mkisod.demo.pacs import DemoPacs
 from mkisod.demo.phantom import write_phantom
 from mkisod.demo.show import choose_accessions, list_tree, set_stage
@@ -19,6 +18,7 @@ from mkisod.job.status import State, encode_status
 from mkisod.spool.drop import read_ticket_status, write_drop
 from mkisod.spool.durable import Disk
 from mkisod.spool.layout import Layout
+from mkisod.system.clock import utc_now
 from mkisod.system.journal import make_quiet_log
 
 _TICKET = "demo"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from mkisod.cli.options import add_config, add_json
 from mkisod.config.parsing import read_config
 from mkisod.errors import Code, Permanent
 from mkisod.job.manifest import SeriesListing, StudyListing
@@ -13,6 +14,13 @@ from mkisod.pacs.associate import make_peer
 from mkisod.pacs.find import find_studies, list_study
 from mkisod.pacs.questions import Questions
 from mkisod.system.journal import make_quiet_log
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_json(parser)
+    parser.add_argument("accession", metavar="ACCESSION")
+    parser.add_argument("--pacs", metavar="NAME", help="a PACS of the configuration (default: the first)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,17 +14,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mkisod.cli.options import add_config, add_json
 from mkisod.cli.spool import open_layout
 from mkisod.cli.terminal import describe_age, show, style_state
-from mkisod.daemon import utc_now
 from mkisod.errors import Code, Permanent
 from mkisod.spool.operator import Listed, Operator
+from mkisod.system.clock import utc_now
 
 _LISTED = 50
 _INTERVAL_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_json(parser)
     parser.add_argument("--all", action="store_true", help=f"every job, not only the first {_LISTED}")
     parser.add_argument("--watch", action="store_true", help="go on looking, until interrupted")
 
@@ -37,11 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise Permanent(Code.USAGE, "--watch is for a person, --json for a program.", "Ask for --json again and again instead.")
         _watch(operator, most)
         return 0
-    counts, jobs = _look(operator, most)
+    (counts, jobs), now = _look(operator, most), utc_now()
     if arguments.json:
         print(json.dumps({"counts": counts, "jobs": [_to_json(listed) for listed in jobs]}, indent=1))
     else:
-        show([_describe_counts(counts), *(_to_line(listed, utc_now()) for listed in jobs), *_describe_rest(counts, jobs, most)])
+        show([_describe_counts(counts), *(_to_line(listed, now) for listed in jobs), *_describe_rest(counts, jobs, most)])
     return 0
 
 
@@ -126,9 +129,11 @@ def _make_cells(listed: Listed, now: datetime) -> tuple[Text | str, ...]:
 
 
 def _to_line(listed: Listed, now: datetime) -> Text:
-    ticket, state, age, count, rest = _make_cells(listed, now)
-    padding = " " * (11 - len(listed.record.told_state))
-    return Text.assemble(f"{ticket!s:<24}  ", state, f"{padding}  {age:>8}  {count:>11}  {rest}".rstrip())
+    ticket, state, age, count, rest = map(str, _make_cells(listed, now))
+    line = Text(f"{ticket:<24}  {state:<11}  {age:>8}  {count:>11}  {rest}".rstrip())
+    begin = max(24, len(ticket)) + 2
+    line.stylize(style_state(listed.record.told_state).style, begin, begin + len(state))
+    return line
 
 
 def _to_json(listed: Listed) -> dict[str, object]:

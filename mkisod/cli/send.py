@@ -17,6 +17,7 @@ from attrs import define, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from mkisod.cli.options import add_config, add_json
 from mkisod.cli.terminal import say
 from mkisod.config.parsing import read_config
 from mkisod.config.settings import Config
@@ -46,6 +47,8 @@ class Found:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_json(parser)
     parser.add_argument("folder", metavar="DIR", type=Path, help="a folder; those in it are looked through too")
     parser.add_argument("destination", metavar="DESTINATION", help="a [forward.NAME] of the configuration, or AE@HOST:PORT")
 

@@ -8,11 +8,17 @@ import sys
 import time
 
 from mkisod import __version__
+from mkisod.cli.options import add_config
 from mkisod.configuration import load_config
 from mkisod.daemon import Daemon
-from mkisod.system.journal import catch_last_words, make_log, write_last_words
+from mkisod.system.journal import make_log
+from mkisod.system.last_words import catch_last_words, write_last_words
 from mkisod.system.metrics import Metrics
 from mkisod.system.notify import Notify
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mkisod.cli.options import add_config, add_json
 from mkisod.cli.terminal import describe_status, show
 from mkisod.config.parsing import read_config
-from mkisod.daemon import utc_now
 from mkisod.errors import Code, Permanent
 from mkisod.job.request import is_ticket
 from mkisod.job.status import encode_status
 from mkisod.spool.drop import read_ticket_status
 from mkisod.spool.layout import Layout
+from mkisod.system.clock import utc_now
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_json(parser)
+    parser.add_argument("ticket", metavar="TICKET")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,18 +7,21 @@ import os
 from pathlib import Path
 
 from mkisod.cli.follow import follow
+from mkisod.cli.options import add_config, add_json
 from mkisod.cli.terminal import describe_status, say, show
 from mkisod.config.parsing import read_config
-from mkisod.daemon import utc_now
 from mkisod.errors import Code, Permanent
 from mkisod.job.request import MEDIA, OUTPUTS, PRIORITIES, is_ticket, parse_request
 from mkisod.job.status import State, Status, encode_status
 from mkisod.spool.drop import make_ticket, read_ticket_status, write_drop
 from mkisod.spool.durable import Disk
 from mkisod.spool.layout import Layout
+from mkisod.system.clock import utc_now
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_json(parser)
     parser.add_argument("accessions", metavar="ACCESSION", nargs="+")
     parser.add_argument("--wait", action="store_true", help="follow it to its end; the exit code is 0 only if it is done")
     parser.add_argument("--ticket", metavar="TICKET", help="the name of the request (default: a new one that cannot be guessed)")

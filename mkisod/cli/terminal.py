@@ -26,9 +26,9 @@ def say(message: str) -> None:
 
 def show(lines: Iterable[Text | str]) -> None:
     """On standard output, a line each, never wrapped: what is long is meant to be copied whole."""
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    for line in lines:
-        console.print(line)
+    texts = [line if isinstance(line, Text) else Text(line) for line in lines]
+    if texts:  # all at once: a print of its own for each line takes three times as long
+        Console(soft_wrap=True, highlight=False, markup=False, emoji=False).print(Text("\n").join(texts))
 
 
 def style_state(state: State) -> Text:

@@ -7,13 +7,15 @@ import json
 import sys
 from pathlib import Path
 
+from mkisod.cli.options import add_config, add_json
 from mkisod.errors import Code, Permanent
 from mkisod.media.verify import verify_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
     parser.add_argument("path", metavar="PATH", type=Path, help="a folder with a DICOMDIR, an .ISO, a .ZIP, or the result of a job")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

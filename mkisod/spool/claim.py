@@ -53,7 +53,7 @@ class Claims:
         None also where it is a directory that somebody else owns: to move one its own permission is needed.
         """
         now = self._now()
-        job_id = make_job_id(now, random_bytes)
+        job_id = self._make_free_id(now, random_bytes)
         directory = JobDirectory(self._layout.active / job_id)
         record = JobRecord(job=job_id, ticket=ticket, created=now)
         # The ticket has to be on the disk before the drop is: a drop in a job's directory no longer knows whose it is.
@@ -68,6 +68,15 @@ class Claims:
         self._disk.sync(directory.path)
         self._disk.sync(self._layout.inbox)
         return self.resume(Job(record, directory))
+
+    def _make_free_id(self, now: datetime, random_bytes: bytes) -> str:
+        """Of thousands claimed in a few minutes two may draw the same letters, and no job can be moved to where another one stands."""
+        number = int.from_bytes(random_bytes)
+        while True:
+            job_id = make_job_id(now, number.to_bytes(len(random_bytes)))
+            if not any(os.path.lexists(place / job_id) for place in (self._layout.active, *self._layout.waiting_places)):
+                return job_id
+            number = (number + 1) % 256 ** len(random_bytes)
 
     def resume(self, job: Job) -> Claimed:
         """Make a job of the drop in its directory: queued, or held with the reason."""

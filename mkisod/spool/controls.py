@@ -25,16 +25,10 @@ from mkisod.job.status import State, Status
 from mkisod.job.withdrawal import withdraw
 from mkisod.spool.durable import Disk
 from mkisod.spool.jobs import Job, JobGone, Jobs
-from mkisod.spool.layout import Layout
+from mkisod.spool.layout import Control, Layout
 from mkisod.spool.outbox import Outbox
 
 _MAX_BYTES = 64
-
-
-class Control(StrEnum):
-    CANCEL = ".cancel"
-    PUBLISH = ".publish"
-    DISCARD = ".discard"
 
 
 @frozen
@@ -47,7 +41,6 @@ class Verdict(StrEnum):
     DONE = "done"  # or there is nothing to do: the file goes
     LATER = "later"  # the file stays, and is looked at again
     FOREIGN = "foreign"  # not of one who may say so: the file goes, with a warning
-
 
 
 class Controls:

@@ -6,6 +6,7 @@ at its last line, and nothing is followed or waited for.
 
 from __future__ import annotations
 
+import bisect
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -15,10 +16,11 @@ from pathlib import Path
 from attrs import frozen
 
 from mkisod.job.request import ends_whole, is_ticket
-from mkisod.spool.controls import Control, ControlFile
-from mkisod.spool.layout import REQUEST_SUFFIX, Layout
+from mkisod.spool.controls import ControlFile
+from mkisod.spool.layout import REQUEST_SUFFIX, Control, Layout
 
 _TAIL_BYTES = 64
+_MOST_READY = 100  # at once, so that a round is short, and looks at few for each that it claims
 _CONTROLS = frozenset(Control)
 
 
@@ -41,13 +43,14 @@ class Leave(StrEnum):
 @frozen
 class Found:
     """What a scan found: tickets to claim, control files, names that are not for us, and in how many seconds to look again for what is
-    being written.
+    being written. `has_more`: many are ready; what comes behind these was not looked at.
     """
 
     ready: tuple[str, ...]
     controls: tuple[ControlFile, ...]
     strange: tuple[str, ...]
     next_look_s: float | None
+    has_more: bool = False
 
 
 class Inbox:
@@ -59,6 +62,7 @@ class Inbox:
         self._sightings: Mapping[str, Sighting] = {}
         self._moved: set[str] = set()
         self._warned: set[str] = set()
+        self._last = ""  # the name where the last scan had enough; the next one begins behind it, so that every name has its turn
 
     def scan(self, now_s: float, moved: set[str], ask_leave: Callable[[str, int], Leave]) -> Found:
         """Look at all of the inbox. `moved`: names reported as moved into place; `ask_leave`: about a ticket and the uid of a drop.
@@ -68,8 +72,12 @@ class Inbox:
         names = {os.fsdecode(name) for name in os.listdir(os.fsencode(self._layout.inbox))}
         self._moved = (self._moved | moved) & names
         sightings: dict[str, Sighting] = {}
-        ready, controls, strange, waits = [], [], set(), []
-        for name in sorted(names):
+        ready: list[str] = []
+        controls, strange, waits = [], set(), []
+        ordered = sorted(names)
+        first = bisect.bisect_right(ordered, self._last)
+        has_more = False
+        for name in ordered[first:] + ordered[:first]:
             if name.startswith(".") or name.endswith(".tmp"):
                 continue
             ticket, dot, suffix = name.rpartition(".")
@@ -81,6 +89,13 @@ class Inbox:
                 continue
             if dot + suffix != REQUEST_SUFFIX or not is_ticket(ticket):
                 strange.add(name)
+                continue
+            if len(ready) == _MOST_READY:
+                has_more = True
+                if name in self._sightings:
+                    sightings[name] = self._sightings[name]
+                if name in self._warned:
+                    strange.add(name)
                 continue
             path = self._layout.inbox / name
             try:
@@ -102,9 +117,10 @@ class Inbox:
             else:
                 waits.append(settled_s)
         self._sightings = sightings
+        self._last = ready[-1] + REQUEST_SUFFIX if has_more else ""
         new = strange - self._warned
         self._warned = strange
-        return Found(tuple(ready), tuple(controls), tuple(sorted(new)), min(waits) - now_s if waits else None)
+        return Found(tuple(ready), tuple(controls), tuple(sorted(new)), min(waits) - now_s if waits else None, has_more)
 
 
 def _is_directory(path: Path) -> bool:

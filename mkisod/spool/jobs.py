@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -52,13 +52,19 @@ MakeStatus = Callable[[JobRecord], Status]
 
 
 class Jobs:
-    """Used by several threads; each job is in the hands of one of them. `boot_id` is that of the running system."""
+    """Used by several threads; each job is in the hands of one of them.
 
-    def __init__(self, layout: Layout, disk: Disk, outbox: Outbox, *, boot_id: str) -> None:
+    `boot_id` is that of the running system; `note_queued` is told of each job that has been put into the queue here.
+    """
+
+    def __init__(
+        self, layout: Layout, disk: Disk, outbox: Outbox, *, boot_id: str, note_queued: Callable[[Job], None] = lambda _: None
+    ) -> None:
         self._layout = layout
         self._disk = disk
         self._outbox = outbox
         self._boot_id = boot_id
+        self._note_queued = note_queued
         self._lock_fd: int | None = None
 
     def lock(self) -> None:
@@ -95,6 +101,7 @@ class Jobs:
                     self._disk.replace(job.directory.record, encode_record(job.record))
                 case Effect.MOVE_TO_QUEUED:
                     job = self._move(job, JobDirectory(self._layout.queued / job.id))
+                    self._note_queued(job)
                 case Effect.MOVE_TO_ACTIVE:
                     job = self._move(job, JobDirectory(self._layout.active / job.id))
                 case Effect.MOVE_TO_DEFERRED:
@@ -139,38 +146,35 @@ class Jobs:
         self._disk.remove_tree(job.directory.result)
         self._disk.sync(job.directory.path)
 
-    def sync_meanwhile(self, paths: Sequence[Path]) -> AbstractContextManager[None]:
+    def sync_meanwhile(self, paths: Iterable[Path]) -> AbstractContextManager[None]:
         """Make instances durable while something else is done; they are when the context has been left. Raises OSError there."""
         return sync_meanwhile(paths, self._disk.sync)
 
     def _sync_objects(self, job: Job) -> Job:
-        if job.directory.objects.is_dir():
-            self._disk.sync_tree(job.directory.objects)
+        objects = job.directory.objects
+        if objects.is_dir():
+            with self.sync_meanwhile(sorted(objects.iterdir())):
+                pass
+            self._disk.sync(objects)
         return evolve(job, record=evolve(job.record, objects_synced=True))
 
     def list_active(self) -> Iterator[JobDirectory]:
         """What this instance has in hand: after a start, what a dead daemon left behind."""
         return (JobDirectory(self._layout.active / name) for name in sorted(os.listdir(self._layout.active)))
 
-    def list_queued(self) -> list[JobDirectory]:
-        return self._list(JobDirectory(self._layout.queued))
+    def list_queued(self) -> Iterator[JobDirectory]:
+        return self._list(self._layout.queued)
 
-    def list_queued_names(self) -> list[str]:
-        """The same, as cheaply as it can be had: whatever has a name there."""
-        return os.listdir(self._layout.queued)
+    def list_deferred(self) -> Iterator[JobDirectory]:
+        return self._list(self._layout.deferred)
 
-    def get_queued(self, name: str) -> JobDirectory:
-        return self._layout.job(self._layout.queued, name)
-
-    def list_deferred(self) -> list[JobDirectory]:
-        return self._list(JobDirectory(self._layout.deferred))
-
-    def list_held(self) -> list[JobDirectory]:
-        return self._list(JobDirectory(self._layout.held))
+    def list_held(self) -> Iterator[JobDirectory]:
+        return self._list(self._layout.held)
 
     @staticmethod
-    def _list(directory: JobDirectory) -> list[JobDirectory]:
-        return [JobDirectory(directory.path / name) for name in sorted(os.listdir(directory.path)) if is_job_id(name)]
+    def _list(place: Path) -> Iterator[JobDirectory]:
+        """As they stood there when this was called."""
+        return (JobDirectory(place / name) for name in sorted(os.listdir(place)) if is_job_id(name))
 
     @staticmethod
     def load(directory: JobDirectory) -> Job:

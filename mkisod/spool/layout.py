@@ -17,6 +17,7 @@ In a job's directory: `drop` (the client's file, while it is taken over), `reque
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 
 from attrs import frozen
@@ -24,6 +25,15 @@ from attrs import frozen
 from mkisod.errors import Code, Permanent
 
 REQUEST_SUFFIX = ".req"
+
+
+class Control(StrEnum):
+    """Suffixes of the client's further words about a request."""
+
+    CANCEL = ".cancel"
+    PUBLISH = ".publish"
+    DISCARD = ".discard"
+
 
 # setgid throughout, so that what is renamed into the outbox keeps the clients' group; the inbox is sticky and cannot be listed by clients.
 _MODES = {"inbox": 0o3730, "work": 0o2700, "outbox": 0o2710}

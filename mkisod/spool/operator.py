@@ -20,10 +20,9 @@ from mkisod.job.record import JobRecord, is_job_id, make_status
 from mkisod.job.retry import History
 from mkisod.job.status import Progress, State
 from mkisod.job.withdrawal import withdraw
-from mkisod.spool.controls import Control
 from mkisod.spool.durable import Disk
 from mkisod.spool.jobs import Job, JobGone, Jobs
-from mkisod.spool.layout import Layout
+from mkisod.spool.layout import Control, Layout
 from mkisod.spool.outbox import Outbox
 
 

@@ -17,7 +17,7 @@ from mkisod.job.lifecycle import Event
 from mkisod.job.record import make_status
 from mkisod.spool.claim import Claims
 from mkisod.spool.controls import Controls, may_control
-from mkisod.spool.inbox import Inbox, Leave
+from mkisod.spool.inbox import Found, Inbox, Leave
 from mkisod.spool.jobs import Job, JobGone, Jobs
 from mkisod.spool.outbox import Outbox
 from mkisod.spool.queue import Queue
@@ -64,22 +64,32 @@ class Rounds:
         self._was_full = False
 
     def go(self, moved: set[str]) -> float | None:
-        """One round. `moved`: names reported as moved into place. Returns the seconds until something is due; None: nothing is."""
+        """One round, a short one: of many drops the first ones are claimed, the rest in the next.
+
+        `moved`: names reported as moved into place. Returns the seconds until something is due; None: nothing is.
+        """
         if self._clock_s() >= self._clean_at_s:
             self._retention.remove_expired()
             self._clean_at_s = self._clock_s() + _CLEANING_INTERVAL_S
         found = self._inbox.scan(self._clock_s(), moved, self._ask_leave)
         for name in found.strange:
             self._log.warning("inbox_file_ignored", name=name.encode("ascii", "backslashreplace").decode()[:300])
+        claimed = 0
         for ticket in found.ready:
             if self._is_stopping() or not self._has_room():
                 break
-            self._claim(ticket)
+            claimed += self._claim(ticket)
         for file in found.controls:
             self._controls.obey(file)
-        next_retry_s = self._wake_due()
-        waits = [self._clean_at_s - self._clock_s(), found.next_look_s, next_retry_s, _FULL_INTERVAL_S if self._was_full else None]
+        next_look_s = self._queue.look(self._clock_s())  # operators and other daemons may have queued something too
+        waits = [self._clean_at_s - self._clock_s(), found.next_look_s, next_look_s, self._wake_due(), self._wait_for_more(found, claimed)]
         return max(0.0, min(wait for wait in waits if wait is not None))
+
+    def _wait_for_more(self, found: Found, claimed: int) -> float | None:
+        """Until the next drops are claimed. Where none could be, of many, those that come next have their turn in a later round."""
+        if self._was_full:
+            return _FULL_INTERVAL_S
+        return 0.0 if found.has_more and claimed else None
 
     def _has_room(self) -> bool:
         has_room = self._retention.make_room()
@@ -92,10 +102,10 @@ class Rounds:
                 self._log.error("spool_full", advice=advice)
         return has_room
 
-    def _claim(self, ticket: str) -> None:
+    def _claim(self, ticket: str) -> bool:
         claimed = self._claims.claim(ticket, self._random_bytes(6))
         if claimed is None:
-            return
+            return False
         record = claimed.job.record
         log = self._log.bind(ticket=ticket, job=record.job, owner_uid=record.owner_uid)
         if claimed.refused is None:
@@ -104,6 +114,7 @@ class Rounds:
         else:
             problem = claimed.refused
             log.warning("job_refused", state=record.state, error=problem.code, message=problem.message, advice=problem.advice)
+        return True
 
     def _ask_leave(self, ticket: str, uid: int) -> Leave:
         try:

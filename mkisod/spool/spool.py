@@ -65,8 +65,8 @@ def open_spool(
 ) -> Spool:
     """The parts as the daemon uses them; what they are told is said at each of them."""
     outbox = Outbox(layout, disk)
-    jobs = Jobs(layout, disk, outbox, boot_id=host.boot_id)
-    queue = Queue(jobs)
+    jobs = Jobs(layout, disk, outbox, boot_id=host.boot_id, note_queued=lambda job: queue.add(job))  # noqa: PLW0108 - it is made below
+    queue = Queue(layout, jobs)
     claims = Claims(layout, disk, jobs, require_end=settings.require_end, check=check_request, now=host.now)
     rules = RetentionRules(
         settings.retention_days, settings.status_days, settings.held_days, settings.min_free_mib, settings.free_finished

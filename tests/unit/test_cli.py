@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -248,3 +249,40 @@ def test_alone_it_shows_the_commands(capsys: Capture) -> None:
     said = capsys.readouterr()
     assert said.out == ""
     assert "submit" in said.err
+
+
+HEAVY = {"structlog", "pynetdicom", "pydicom", "watchdog", "prometheus_client", "rich.progress"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "needed"),
+    [
+        ("queue", set()),
+        ("queue --all --json", set()),
+        ("status t", set()),
+        ("submit A1", {"rich.progress"}),
+        ("retry", {"structlog"}),
+        ("--version", set()),
+        ("--help", set()),
+    ],
+)
+def test_a_command_imports_what_it_needs(typed: str, needed: set[str], config: Path, layout: Layout) -> None:
+    """The start of the interpreter and its imports are most of what a short command takes."""
+    Outbox(layout, Disk()).write_status(make_status(State.DONE))
+    arguments = [*shlex.split(typed), *(["--config", str(config)] if not typed.startswith("--") else [])]
+    program = "import atexit, sys, mkisod.cli; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); mkisod.cli.main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, *arguments]
+    completed = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)
+    imported = set(completed.stderr.splitlines()[-1].split())
+    assert "mkisod.cli" in imported
+    assert imported & HEAVY == needed
+
+
+def test_every_command_shown_can_be_called(capsys: Capture) -> None:
+    main([])
+    shown = re.findall(r"^    ([a-z]+)  ", capsys.readouterr().err, re.MULTILINE)
+    assert len(shown) == 12
+    for name in shown:
+        with pytest.raises(SystemExit) as ended:
+            main([name, "--help"])
+        assert (ended.value.code, f"usage: mkisod {name}" in capsys.readouterr().out) == (0, True)

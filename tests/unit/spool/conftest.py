@@ -58,7 +58,7 @@ class Site:
     def make_bytes(self, count: int) -> bytes:
         """Never the same twice."""
         self.numbers += 1
-        return self.numbers.to_bytes(count)
+        return bytes(self.numbers // 31**place % 31 for place in reversed(range(count)))  # 31: the letters of a job id
 
     def pass_time(self, seconds: float) -> None:
         self.clock_s += seconds

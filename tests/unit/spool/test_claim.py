@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve
 
 from mkisod.errors import Code
+from mkisod.job.lifecycle import Event
 from mkisod.job.record import make_status
 from mkisod.job.request import MAX_REQUEST_BYTES
 from mkisod.job.status import State
@@ -104,6 +105,7 @@ def test_a_hostile_drop_is_refused_and_kept(site: Site, put: Callable[[Path], No
     assert os.path.lexists(held / "drop")
     copy = held / "request"
     assert not copy.exists() or copy.stat().st_size <= MAX_REQUEST_BYTES + 1
+    site.spool.queue.look(site.clock_s)
     assert site.spool.queue.choose() is None
 
 
@@ -173,6 +175,24 @@ def test_of_two_daemons_one_has_the_drop(make_site: MakeSite) -> None:
     assert len(names(here.layout.queued)) == 1
 
 
+@pytest.mark.parametrize("random_bytes", [b"drawn.", b"\xff" * 6])
+@pytest.mark.parametrize("event", [None, Event.TAKEN, Event.FAILED, Event.DEFERRED])
+def test_no_job_gets_the_id_of_another_one(event: Event | None, random_bytes: bytes, site: Site) -> None:
+    """The same letters were drawn twice within a second, and the other job is queued, in hand, held or deferred."""
+    for ticket in ("a", "b"):
+        site.drop(ticket)
+    claimed = site.claims.claim("a", random_bytes)
+    assert claimed is not None
+    job = claimed.job
+    for step in dict.fromkeys((Event.TAKEN, event)) if event else ():
+        assert step is not None
+        job = site.spool.jobs.advance(job, step, lambda record: make_status(record, site.now))
+    claimed = site.claims.claim("b", random_bytes)
+    assert claimed is not None
+    assert claimed.job.id != job.id
+    assert (site.status("a").job, site.status("b").job) == (job.id, claimed.job.id)
+
+
 def test_what_the_client_writes_afterwards_does_not_count(site: Site) -> None:
     with site.drop("t").open("a", encoding="ascii") as still_open:
         claimed = site.claim("t")
@@ -205,6 +225,7 @@ def test_nobody_writes_the_status_of_a_job_that_a_worker_can_have(make_site: Mak
     site, worker = make_site(disk), make_site()
 
     def take_and_end() -> None:
+        worker.spool.queue.look(worker.clock_s)
         if (job := worker.spool.queue.choose()) is not None:
             disk.after = lambda: None
             worker.spool.outbox.write_status(evolve(make_status(job.record, worker.now), state=State.DONE))

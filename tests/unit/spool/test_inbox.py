@@ -11,10 +11,10 @@ import pytest
 from watchdog.events import FileSystemEvent
 from watchdog.observers.inotify_c import InotifyFD
 
-from mkisod.spool.controls import Control, ControlFile
+from mkisod.spool.controls import ControlFile
 from mkisod.spool.doorbell import Doorbell, Watch
 from mkisod.spool.inbox import Found, Inbox, Leave
-from mkisod.spool.layout import Layout, make_directories
+from mkisod.spool.layout import Control, Layout, make_directories
 from tests.processes import wait_for
 from tests.unit.spool.conftest import make_log
 
@@ -234,3 +234,45 @@ def test_a_ring_between_two_waits_is_not_lost() -> None:
     doorbell = Doorbell()
     doorbell.ring()
     doorbell.wait(1e6)
+
+
+# --- Many at once -----------------------------------------------------------------------------------------------------------------
+
+
+def test_of_many_a_scan_looks_at_a_hundred_and_each_has_its_turn(scanner: Scanner) -> None:
+    for number in range(250):
+        (scanner.path / f"t{number:03}.req").write_text("A1\n@end\n")
+    looked = list[str]()
+
+    def note(ticket: str, _: int) -> Leave:
+        looked.append(ticket)
+        return Leave.CLAIM
+
+    found = [scanner.inbox.scan(0, set(), note) for _ in range(3)]
+    assert [(each.ready[0], each.ready[-1], each.has_more) for each in found] == [
+        ("t000", "t099", True),
+        ("t100", "t199", True),
+        ("t200", "t049", True),
+    ], "nobody claims them, and none is passed over"
+    assert len(looked) == 300
+
+
+def test_what_was_not_looked_at_is_remembered(scanner: Scanner) -> None:
+    """Since when it stands still, and that it was told of."""
+    (scanner.path / "z.req").write_text("A1\n")
+    (scanner.path / "zz.req").mkdir()
+    assert scanner.scan(0) == Found((), (), ("zz.req",), SETTLE_S)
+    for number in range(101):
+        (scanner.path / f"t{number:03}.req").write_text("A1\n@end\n")
+    found = scanner.scan(1)
+    assert (len(found.ready), found.strange, found.has_more) == (100, (), True)
+    for ticket in found.ready:
+        (scanner.path / f"{ticket}.req").unlink()
+    assert scanner.scan(SETTLE_S) == Found(("t100", "z"), (), (), None)
+
+
+def test_control_files_are_found_behind_many_drops(scanner: Scanner) -> None:
+    for number in range(101):
+        (scanner.path / f"t{number:03}.req").write_text("A1\n@end\n")
+    (scanner.path / "z.cancel").touch()
+    assert scanner.scan(0).controls == (ControlFile("z", Control.CANCEL),)

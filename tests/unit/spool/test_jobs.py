@@ -15,6 +15,7 @@ from mkisod.errors import Code, Permanent, Problem
 from mkisod.job.lifecycle import Event
 from mkisod.job.record import make_status
 from mkisod.job.status import State
+from mkisod.spool.claim import Claims
 from mkisod.spool.jobs import Job, JobGone, Jobs
 from mkisod.spool.layout import Layout, make_directories
 from tests.unit.spool.conftest import MakeSite, Site, names
@@ -58,6 +59,7 @@ def test_a_job_that_nobody_can_read_is_put_aside_and_stops_nobody(site: Site) ->
 def test_a_deferred_job_is_due_at_its_time(site: Site) -> None:
     defer(site, "a", 60)
     defer(site, "b", 30)
+    site.spool.queue.look(site.clock_s)
     due, next_at = site.spool.queue.list_due(site.now)
     assert (due, next_at) == ([], site.now + timedelta(seconds=30))
     site.pass_time(30)
@@ -97,6 +99,8 @@ def test_of_two_daemons_one_takes_a_job(make_site: MakeSite) -> None:
     here, there = make_site(), make_site(instance="other")
     here.drop("t")
     here.claim("t")
+    here.spool.queue.look(here.clock_s)
+    there.spool.queue.look(there.clock_s)
     mine, theirs = here.spool.queue.choose(), there.spool.queue.choose()
     assert mine is not None
     assert theirs is not None
@@ -171,3 +175,26 @@ def test_a_spool_is_made_with_its_modes_and_on_one_file_system(tmp_path: Path) -
     with pytest.raises(Permanent, match="another file system") as refused:
         make_directories(layout)
     assert refused.value.code is Code.SPOOL_UNUSABLE
+
+
+def test_of_many_drops_a_round_claims_a_part_and_the_next_follows_at_once(site: Site) -> None:
+    for number in range(150):
+        site.drop(f"t{number:03}")
+    assert site.spool.rounds.go(set()) == 0
+    assert len(names(site.layout.queued)) == 100
+    site.pass_time(1)
+    assert (site.spool.rounds.go(set()) or 0) > 1
+    assert len(names(site.layout.queued)) == 150
+
+
+@pytest.mark.parametrize("why", ["full", "unclaimable"])
+def test_where_none_of_many_drops_can_be_claimed_the_next_round_waits(why: str, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(150):
+        site.drop(f"t{number:03}")
+    if why == "full":
+        monkeypatch.setattr(type(site.spool.retention), "has_room", lambda _: False)
+    else:
+        monkeypatch.setattr(Claims, "claim", lambda *_: None)
+    wait_s = site.spool.rounds.go(set())
+    assert wait_s is not None
+    assert wait_s > 1

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from mkisod.errors import Code, Permanent
 from mkisod.system.events import describe
-from mkisod.system.journal import catch_last_words, make_log, make_operator_log, tell_exception, write_last_words
+from mkisod.system.journal import make_log, make_operator_log
 from mkisod.system.journald import MOST_FIELDS, encode_entry, is_connected, make_fields, send_entry
+from mkisod.system.last_words import catch_last_words, tell_exception, write_last_words
 
 NAME = "Doe^Jane"
 
@@ -302,7 +303,7 @@ def test_neither_libraries_nor_warnings_nor_exceptions_bring_a_name_in(stream: T
         raise KeyError(NAME)
     except KeyError as error:
         log.exception("job_hit_defect")
-        for name in ("pydicom", "pynetdicom.association", "watchdog", "pycdlib"):
+        for name in ("pydicom", "pynetdicom.association", "watchdog", "prometheus_client"):
             logging.getLogger(name).exception(error)  # noqa: TRY401 - as libraries do it
             logging.getLogger(name).exception("it said")
     logging.getLogger("pydicom").error("value %s", NAME)
