@@ -7,17 +7,24 @@ neighbours.
 from __future__ import annotations
 
 import os
+import platform
 import random
 import statistics
+import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.uid import UID
 
+from tests.peers import require
+
 OURS = "mkisod"
+_PROGRAMS = ("movescu", "Orthanc", "xorriso", "genisoimage")
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,23 @@ class Measurement:
 
 
 Run = Callable[[], Measurement]
+
+
+def print_machine() -> None:
+    """What the figures below are taken on: the machine, the file system of temporary files, the versions."""
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    file_system = _run("findmnt", "-no", "FSTYPE", "-T", tempfile.gettempdir())
+    debian = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    versions = [_run(path := require(program), "--version").splitlines()[0].replace(path, program).strip("$ ") for program in _PROGRAMS]
+    print(
+        f"\nMachine: {os.cpu_count()} processors, {memory_gib:.0f} GiB, {debian}, Linux {platform.release()}, {file_system}; "
+        f"Python {platform.python_version()}; {'; '.join(versions)}. Date: {datetime.now(UTC):%Y-%m-%d}, load {os.getloadavg()[0]:.1f}.",
+        flush=True,
+    )
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def make_study(directory: Path, instances: int, edge: int, *, study: int = 1, series: int = 1, accession: str = "BENCH") -> list[Path]:

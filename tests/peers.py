@@ -46,6 +46,8 @@ PACKAGES = {
     "opj_decompress": "libopenjp2-tools",
     "xorriso": "xorriso",
     "isoinfo": "genisoimage",
+    "genisoimage": "genisoimage",
+    "eatmydata": "eatmydata",
     "chromium": "chromium",
     "php": "php-cli",
     "tidy": "tidy",

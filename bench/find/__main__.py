@@ -9,7 +9,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from bench.measuring import OURS, Measurement, make_study, print_table, take_turns
+from bench.measuring import OURS, Measurement, make_study, print_machine, print_table, take_turns
 from mkisod.pacs.associate import Peer as PacsPeer
 from mkisod.pacs.find import find_studies, list_study
 from mkisod.pacs.questions import Questions
@@ -37,11 +37,12 @@ def ask_by_findscu(archive: Peer) -> Measurement:
 
 
 def main() -> None:
+    print_machine()
     with tempfile.TemporaryDirectory(prefix="mkisod-bench-") as folder:
         files = make_study(Path(folder, "source"), INSTANCES, 16)
         for name, make_archive in (("dcmqrscp", dcmqrscp), ("Orthanc", orthanc)):
             with make_archive(Path(folder, name), files) as archive:
-                measured = take_turns({OURS: partial(ask, archive), "findscu": partial(ask_by_findscu, archive)}, rounds=7)
+                measured = take_turns({OURS: partial(ask, archive), "findscu": partial(ask_by_findscu, archive)}, rounds=5)
                 print_table(f"C-FIND of {INSTANCES} instances from {name}", measured)
 
 

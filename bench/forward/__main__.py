@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench.measuring import OURS, Measurement, make_study, print_table, take_turns
+from bench.measuring import OURS, Measurement, make_study, print_machine, print_table, take_turns
 from mkisod.job.forwarding import Outcome
 from mkisod.pacs.associate import Peer
 from mkisod.pacs.forward import Sender
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the instances")
     arguments = parser.parse_args()
+    print_machine()
     for instances, edge in ((int(1000 * arguments.scale), 512), (int(2000 * arguments.scale), 64)):
         for pdu_bytes in (_LARGEST_PDU, "16384"):
             with tempfile.TemporaryDirectory(prefix="mkisod-bench-") as name:

@@ -1,140 +1,80 @@
-"""Moves the same study to mkisod's receiver, to DCMTK's storescp at its best, and to a stock pynetdicom SCP; prints wall and CPU time.
+"""Receiving under the whole daemon, beside DCMTK's movescu with a storescp that runs already, from the same archive.
 
-Machines are shared and noisy, so absolute figures mean little: receivers take turns, and what counts is the median of the ratios of
-neighbours. The time is that of one C-MOVE, as movescu sees it, from an archive that runs all the time; after each, the number of files is
-checked. storescp has TCP_NODELAY=1 (without it delayed acknowledgements cost 40 ms an instance) and PDUs of 131072 bytes; a second one
-also has --bit-preserving: then it writes the bytes as they come, reads nothing of them, and never knows whether the instance is whose it
-was said to be. mkisod reads what identifies an instance before it takes it, and shows nothing under its final name that is not whole.
+Ours is the time from the moment when the daemon takes the job until its C-MOVE is over and everything that was announced has come: all
+questions, the association of the C-MOVE and the registration of every instance are in it. Theirs is one movescu, from the start of the
+process to its end, which asks nothing: the start of movescu, printed below, is in it, some milliseconds. So the measure is to our
+disadvantage by the questions, and to theirs by that start. A second storescp has --bit-preserving: then it writes the bytes as they come,
+reads nothing of them, and never knows whether an instance is what it was said to be. Ours reads what identifies an instance before it
+takes it, compares it with what was announced, and shows nothing under its final name that is not whole.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
+import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from bench.measuring import make_study
-from tests.peers import Peer, dcmqrscp, echo, orthanc, require
-from tests.processes import Process, free_port, started
+from bench.measuring import OURS, Measurement, make_study, print_machine, print_shares, print_table, take_turns
+from bench.ours import AE_TITLE, Ours, serving
+from bench.theirs import move, storescp
+from tests.peers import Peer, dcmqrscp, orthanc, require
+from tests.processes import HOST, free_port
 
-_STUDY_INSTANCE_UID = "2.25.1.1"
-
-
-@dataclass(frozen=True)
-class Workload:
-    name: str
-    instances: int
-    edge: int  # of the square image, in pixels
+# Name of the row, AE title, options.
+PEERS = (("storescp", "STORESCP", ()), ("storescp --bit-preserving", "STORESCP_RAW", ("--bit-preserving",)))
 
 
-@dataclass(frozen=True)
-class Target:
-    ae_title: str
-    port: int
-    directory: Path
-    process: Process
+def run_ours(ours: Ours) -> Measurement:
+    (journey,) = ours.run(["BENCH"])
+    events = journey.events
+    return Measurement(
+        events["move_finished"] - events["job_taken"],
+        {"until the last instance was written": journey.last_instance_s - events["job_taken"]},
+    )
 
 
-@dataclass(frozen=True)
-class Measurement:
-    wall_s: float
-    cpu_s: float
+def run_theirs(archive: Peer, ae_title: str, folder: Path, instances: int) -> Measurement:
+    wall_s = move(archive, ae_title, folder, 1, instances)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return Measurement(wall_s)
 
 
-def cpu_s(process: Process) -> float:
-    fields = Path(f"/proc/{process.popen.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def run_move(archive: Peer, target: Target, instances: int) -> Measurement:
-    for path in target.directory.iterdir():
-        path.unlink()
-    os.sync()  # what the one before left to be written is not held against this one
-    command = [require("movescu"), "-S", "-aec", archive.ae_title, "-aem", target.ae_title]
-    command += ["-k", "0008,0052=STUDY", "-k", f"0020,000D={_STUDY_INSTANCE_UID}", archive.host, str(archive.port)]
-    cpu_before_s, before_s = cpu_s(target.process), time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "TCP_NODELAY": "1"})
-    wall_s = time.perf_counter() - before_s
-    arrived = sum(1 for path in target.directory.iterdir() if path.suffix != ".part")
-    if arrived != instances:
-        sys.exit(f"{target.ae_title}: {arrived} of {instances} instances arrived from {archive.ae_title}")
-    return Measurement(wall_s, cpu_s(target.process) - cpu_before_s)
-
-
-@contextmanager
-def targets(directory: Path, ports: dict[str, int]) -> Iterator[dict[str, Target]]:
-    """The receivers, running."""
-
-    def command(name: str, folder: Path) -> list[object]:
-        if name.startswith("storescp"):
-            options = ["--accept-all", "--max-pdu", "131072", "--aetitle", name.upper(), "--output-directory", folder]
-            raw = ["--bit-preserving"] if name == "storescp_raw" else []
-            return [require("storescp"), *options, *raw, ports[name]]
-        return [sys.executable, "-m", "bench.receive.server", name, folder, ports[name]]
-
-    with ExitStack() as stack:
-        found = {}
-        for name, port in ports.items():
-            folder = directory / name
-            folder.mkdir()
-            log_path = directory / f"{name}.log"
-            process = stack.enter_context(started(name, command(name, folder), log_path, env={"TCP_NODELAY": "1"}))
-            ae_title = name.upper()
-
-            def is_ready(ae_title: str = ae_title, port: int = port) -> bool:
-                return echo(ae_title, port)
-
-            process.wait_ready(is_ready)
-            found[name] = Target(ae_title, port, folder, process)
-        yield found
-
-
-def report(title: str, measured: dict[str, list[Measurement]]) -> None:
-    print(f"\n{title}")
-    ours = [one.wall_s for one in measured["mkisod"]]
-    for name, measurements in measured.items():
-        wall = [one.wall_s for one in measurements]
-        ratio = statistics.median(mine / other for mine, other in zip(ours, wall, strict=True))
-        cpu = statistics.median(one.cpu_s for one in measurements)
-        print(
-            f"  {name:12}  median {statistics.median(wall):6.2f} s  ({min(wall):.2f} to {max(wall):.2f})  CPU {cpu:5.2f} s"
-            f"  mkisod / this, median of pairs: {ratio:4.2f}"
-        )
+def measure_start_of_movescu() -> float:
+    began_s = time.perf_counter()
+    subprocess.run([require("movescu"), "--version"], check=True, capture_output=True)
+    return time.perf_counter() - began_s
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.receive", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the instances")
-    parser.add_argument("--archive", choices=["dcmqrscp", "Orthanc"], action="append")
     arguments = parser.parse_args()
-    archives: dict[str, Callable[..., AbstractContextManager[Peer]]] = {"dcmqrscp": dcmqrscp, "Orthanc": orthanc}
-    workloads = [Workload("CT of 512x512", int(1000 * arguments.scale), 512), Workload("objects of 64x64", int(2000 * arguments.scale), 64)]
-    for workload in workloads:
-        for archive_name in arguments.archive or archives:
+    print_machine()
+    for instances, edge in ((int(1000 * arguments.scale), 512), (int(2000 * arguments.scale), 64)):
+        for archive_name, make_archive in (("dcmqrscp", dcmqrscp), ("Orthanc", orthanc)):
             with tempfile.TemporaryDirectory(prefix="mkisod-bench-") as name, ExitStack() as stack:
                 directory = Path(name)
-                (directory / "source").mkdir()
-                files = make_study(directory / "source", workload.instances, workload.edge)
-                ports = {receiver: free_port() for receiver in ("mkisod", "storescp", "storescp_raw", "pynetdicom")}
-                running = stack.enter_context(targets(directory, ports))
-                known = {receiver.upper(): ("127.0.0.1", port) for receiver, port in ports.items()}
-                archive = stack.enter_context(archives[archive_name](directory / "archive", files, destinations=known))
-                measured: dict[str, list[Measurement]] = {receiver: [] for receiver in ports}
-                for number in range(arguments.rounds + 1):
-                    for receiver in list(ports)[:: 1 if number % 2 else -1]:
-                        measurement = run_move(archive, running[receiver], workload.instances)
-                        if number:  # the first round warms up
-                            measured[receiver].append(measurement)
-                report(f"{workload.instances} {workload.name} from {archive_name}", measured)
+                files = make_study(directory / "source", instances, edge)
+                ports = {ae_title: free_port() for ae_title in (AE_TITLE, *(ae_title for _, ae_title, _ in PEERS))}
+                known = {ae_title: (HOST, port) for ae_title, port in ports.items()}
+                archive = stack.enter_context(make_archive(directory / "archive", files, destinations=known))
+                ours = stack.enter_context(serving(directory / "daemon", archive, ports[AE_TITLE], output=["dir"]))
+                runs = {OURS: partial(run_ours, ours)}
+                for row, ae_title, options in PEERS:
+                    folder = directory / ae_title
+                    stack.enter_context(storescp(folder, ae_title, ports[ae_title], options=options))
+                    runs[row] = partial(run_theirs, archive, ae_title, folder, instances)
+                measured = take_turns(runs, arguments.rounds)
+                print_table(f"Receiving {instances} CT of {edge}x{edge} from {archive_name}", measured)
+                print_shares({OURS: measured[OURS]})
+    print(f"\nstart of movescu: {measure_start_of_movescu():.3f} s")
 
 
 if __name__ == "__main__":

@@ -87,10 +87,11 @@ class Disk:
         if source.parent != target.parent:
             self.sync(source.parent)
 
-    def sync_tree(self, top: Path) -> None:
-        """Every file and directory below `top`, and `top`."""
+    def sync_tree(self, top: Path, *, is_durable: Callable[[Path], bool] = lambda _: False) -> None:
+        """Every file and directory below `top`, and `top`. A file that `is_durable` is left out; its name is synced with the others."""
         for path in _walk(top):
-            self.sync(path)
+            if not is_durable(path):
+                self.sync(path)
 
 
 class WaitingDisk(Disk):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 from mkisod.job.record import is_job_id
 from mkisod.job.request import is_ticket
@@ -38,9 +40,13 @@ class Outbox:
         return self._layout.result(ticket, job).is_dir()
 
     def publish(self, directory: JobDirectory, status: Status) -> None:
-        """Put the job's result under `outbox/<ticket>/<job>`, its final status inside: a crash before the status loses nothing."""
+        """Put the job's result under `outbox/<ticket>/<job>`, its final status inside: a crash before the status loses nothing.
+
+        The instances in it are links to the job's objects, which `Jobs.sync_meanwhile` has made durable. To sync them again would make the
+        disk flush its cache for each of them, although there is nothing to write.
+        """
         self._disk.write(directory.result / RESULT_RECORD, encode_status(status))
-        self._disk.sync_tree(directory.result)
+        self._disk.sync_tree(directory.result, is_durable=_is_link)
         self._make_ticket(status.ticket)
         self._disk.move(directory.result, self._layout.result(status.ticket, status.job))
 
@@ -81,3 +87,9 @@ class Outbox:
         with contextlib.suppress(FileExistsError):
             self._disk.make_directory(self._layout.ticket(ticket))
             self._disk.sync(self._layout.outbox)
+
+
+def _is_link(path: Path) -> bool:
+    """Whether it is a file that has another name."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink > 1

@@ -115,7 +115,7 @@ def test_the_steps_tell_what_a_kill_leaves(directory: Path) -> None:
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
 def test_without_a_guard_something_is_found(guard: Guard, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exploration = Exploration(_BY_NAME[guard.scenario], directory)
-    end = partial(exploration.end_twice, _SEED, firsts=300, seconds=4) if guard.twice else partial(exploration.end_once, (Content.EMPTY,))
+    end = partial(exploration.end_twice, _SEED, firsts=300, seconds=12) if guard.twice else partial(exploration.end_once, (Content.EMPTY,))
     with guard.remove():
         exploration.live(exploration.begin())  # while nothing dies, nobody misses it
         with pytest.raises(Violation) as violation:

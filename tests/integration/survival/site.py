@@ -29,7 +29,8 @@ SOON_H = 0.0001  # a third of a second
 Table = Mapping[str, object]
 Event = dict[str, Any]
 
-_PACS = {"first_arrival_s": 0.5, "grace_s": 0.3, "connect_timeout_s": 2, "response_timeout_s": 5, "idle_timeout_s": 30, "further_moves": 1}
+_TIMEOUTS = {"connect_timeout_s": 5, "response_timeout_s": 30, "idle_timeout_s": 600}
+_PACS = {"first_arrival_s": 0.5, "grace_s": 0.3, "further_moves": 1} | _TIMEOUTS
 _JOBS = {"retry_first_s": 0.2, "retry_max_s": 1}
 _SPOOL = {"min_free_mib": 0, "settle_s": 600}
 _READY_DEADLINE_S = 30

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mkisod.demo.faults import Faults
+from mkisod.demo.faults import LEVELS, Faults
 from mkisod.demo.pacs import DemoPacs
 from mkisod.demo.series import WrittenSeries
 from tests.daemon import Daemon
@@ -74,7 +74,7 @@ def test_an_archive_that_goes_away_in_mid_move_and_returns(archive: Path, port: 
 @pytest.mark.parametrize(
     "fault",
     [
-        Faults(silent_find=True),
+        Faults(silent_levels=LEVELS),
         Faults(stall_after=0),
         Faults(stall_after=3),
         Faults(abort_after=3),
@@ -122,7 +122,7 @@ def has_made_image(daemon: Daemon, site: Site) -> bool:
 
 
 PHASES: dict[str, tuple[Faults, Callable[[Daemon, Site], bool]]] = {
-    "asking": (Faults(silent_find=True), is_in("retrieving")),
+    "asking": (Faults(silent_levels=LEVELS), is_in("retrieving")),
     "retrieving": (Faults(pause_s=0.01), is_in("retrieving")),
     "assembling": (Faults(), has_logged("job_retrieved")),
     "imaging": (Faults(), has_made_image),

@@ -151,7 +151,7 @@ def test_a_refused_request_is_not_released(site: Site) -> None:
 def test_as_root_the_command_becomes_the_owner_of_the_spool(open_folder: Path, public_python: Path, pacs: DemoPacs, port: int) -> None:
     """What it leaves in the spool is the daemon's, which could otherwise neither read nor remove it."""
     os.chown(open_folder, NOBODY, NOBODY)
-    site = make_site(open_folder, {"ABPACS": pacs.address}, port=port, jobs=LATER, python=public_python)
+    site = make_site(open_folder, {"ABPACS": pacs.address}, port=port, jobs=LATER, pacs_keys={"max_moves": 2}, python=public_python)
     with site.started(prefix=as_user(NOBODY)) as daemon:
         fill(pacs, daemon)
         assert site.command("retry", "deferred").exit_code == 0

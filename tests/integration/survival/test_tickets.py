@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mkisod.demo.faults import Faults
+from mkisod.demo.faults import LEVELS, Faults
 from mkisod.demo.pacs import DemoPacs
 from tests.integration.survival.conftest import NOBODY, SOMEBODY, as_user
 from tests.integration.survival.site import (
@@ -99,7 +99,7 @@ def test_cancelled(site: Site, pacs: DemoPacs, archive: Path, when: str) -> None
             daemon.drop("t", lines("ACC1"))
             daemon.wait_status("t", "deferred")
         elif when == "asking":
-            pacs.faults = Faults(silent_find=True)
+            pacs.faults = Faults(silent_levels=LEVELS)
             daemon.drop("t", lines("ACC1"))
             daemon.wait_status("t", "retrieving")
         elif when == "active":

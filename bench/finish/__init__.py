@@ -1,0 +1,1 @@
+"""How soon a disc is done once the last instance has come."""
