@@ -128,8 +128,8 @@ class Daemon:
         self._supervision.start("receiver-watch", self._watch_receiver, patience_s=math.inf)
         host, port = self._receiver.address
         self._log.info("daemon_ready", ae_title=self._config.receiver.ae_title, host=host, port=port, spool=str(self._spool.layout.root))
-        self._is_ready = True
         self._notify.ready(f"{self._config.receiver.ae_title} listens on port {port}")
+        self._is_ready = True
         self._supervision.guard("main", self._watch_over)
         self._stop()
         return 1 if self._supervision.died else 0
@@ -154,6 +154,8 @@ class Daemon:
             self._crew.wake()
 
     def _report_status(self) -> None:
+        if not self._is_ready:
+            return
         running, deferred = self._crew.running, self._spool.queue.deferred
         jobs = f"{running} job{'' if running == 1 else 's'} running, {deferred} deferred"
         self._notify.status(f"{jobs}, {self._arrivals.read()} instances today{self._reload_note}")

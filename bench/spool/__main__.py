@@ -20,6 +20,7 @@ from pathlib import Path
 
 from attrs import evolve
 
+from bench.measuring import print_machine
 from mkisod.job.record import decode_record, encode_record, make_status
 from mkisod.job.status import State, encode_status
 from mkisod.spool.layout import Layout
@@ -163,6 +164,7 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, nargs="+", default=[10, 1_000, 10_000])
     parser.add_argument("--idle-s", type=float, default=60)
     arguments = parser.parse_args()
+    print_machine()
     with tempfile.TemporaryDirectory(prefix="mkisod-bench-") as name, socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
         folder, config_path = Path(name), Path(name) / "mkisod.toml"
         config = CONFIG.format(spool=folder / "spool", port=free_port(), silent_port=silent.getsockname()[1], refusing_port=free_port())

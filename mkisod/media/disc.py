@@ -118,7 +118,8 @@ def build_disc(
             made.append(make_file_set(file_set, hierarchy, directory, digests, progress.of_volume(number)))
             substitutions += hierarchy.substitutions
             warnings += hierarchy.warnings
-        shutil.rmtree(directory / _CONVERTED, ignore_errors=True)
+        if (directory / _CONVERTED).exists():
+            shutil.rmtree(directory / _CONVERTED)
         sums = digests.finish()
         write_sums(directory, sums)
     finished = tuple(_add_digest(volume, sums) for volume in made)

@@ -117,7 +117,7 @@ class _Builder:
                 reason = "no instance of the study has one" if value.decode() == none else "the earliest that an instance of the study has"
                 elements[tag] = value
                 self.substitutions.append(Substitution("STUDY", keyword, value.decode("latin-1"), reason, study_uid))
-        self._stand_in("STUDY", "StudyID", elements, study_uid)
+        self._stand_in("STUDY", "StudyID", elements, study_uid, siblings=[i.study for i in instances])
         series = [list(members) for members in _group(instances, lambda i: i.series_instance_uid)]
         tops = [dict(_find_most_complete("SERIES", [i.series for i in members])) for members in series]
         order = sorted(range(len(series)), key=lambda n: (parse_number(tops[n].get(_SERIES_NUMBER)), series[n][0].series_instance_uid))
@@ -128,14 +128,9 @@ class _Builder:
     def _add_series(self, folder: str, instances: Sequence[Instance], elements: dict[int, bytes], numbers: _NextFree) -> DirectoryRecord:
         study_uid, series_uid = instances[0].study_instance_uid, instances[0].series_instance_uid
         self._warn_of_differences("SERIES", f"series {series_uid}", [i.series for i in instances])
-        self._stand_in("SERIES", "Modality", elements, study_uid, series_uid)
-        if _SERIES_NUMBER not in elements:
-            elements[_SERIES_NUMBER] = numbers.take()
-            self.substitutions.append(
-                Substitution(
-                    "SERIES", "SeriesNumber", elements[_SERIES_NUMBER].decode(), "the next free one in the study", study_uid, series_uid
-                )
-            )
+        siblings = [i.series for i in instances]
+        self._stand_in("SERIES", "Modality", elements, study_uid, series_uid, siblings=siblings)
+        self._stand_in("SERIES", "SeriesNumber", elements, study_uid, series_uid, siblings=siblings, numbers=numbers)
         numbered = [(instance.leaf.get(_INSTANCE_NUMBER), instance) for instance in instances]
         numbered.sort(key=lambda pair: (parse_number(pair[0]), pair[1].sop_instance_uid))
         ordered = [instance for _, instance in numbered]
@@ -164,12 +159,29 @@ class _Builder:
         self.substitutions.extend(substitution for placed in leaves.list_files() for substitution in placed.instance.substitutions)
         return leaves
 
-    def _stand_in(self, record_type: str, keyword: str, elements: dict[int, bytes], study_uid: str, series_uid: str = "") -> None:
-        tag = TAGS[keyword]
-        if tag not in elements:
-            value, reason = FALLBACKS[keyword]
-            elements[tag] = value.encode()
-            self.substitutions.append(Substitution(record_type, keyword, value, reason, study_uid, series_uid))
+    def _stand_in(
+        self,
+        record_type: str,
+        keyword: str,
+        elements: dict[int, bytes],
+        study_uid: str,
+        series_uid: str = "",
+        *,
+        siblings: Sequence[Elements],
+        numbers: _NextFree | None = None,
+    ) -> None:
+        """What the record needs and the instance that it follows does not have: what another one has, else what stands for nothing."""
+        if (tag := TAGS[keyword]) in elements:
+            return
+        if (value := _find_in_siblings(tag, elements, siblings)) is not None:
+            reason = "another instance has it"
+        elif numbers is not None:
+            value, reason = numbers.take(), "the next free one in the study"
+        else:
+            text, reason = FALLBACKS[keyword]
+            value = text.encode()
+        elements[tag] = value
+        self.substitutions.append(Substitution(record_type, keyword, value.decode("latin-1"), reason, study_uid, series_uid))
 
     def _warn_of_differences(self, record_type: str, name: str, all_elements: Sequence[Elements]) -> None:
         """One record cannot repeat what its instances disagree about. Names the keys only: a value could be a patient's name."""
@@ -177,6 +189,16 @@ class _Builder:
         for key in KEYS[record_type]:
             if key.tag != _SPECIFIC_CHARACTER_SET and len({_decode(elements, key) for elements in distinct if elements.get(key.tag)}) > 1:
                 self.warnings.append(f"The instances of {name} have different values of {key.keyword}; the record follows one.")
+
+
+def _find_in_siblings(tag: int, elements: Elements, siblings: Sequence[Elements]) -> bytes | None:
+    """The first value that one of them has, in ASCII or in the character set of `elements`."""
+    character_set = elements.get(_SPECIFIC_CHARACTER_SET)
+    for other in {id(other): other for other in siblings}.values():
+        value = other.get(tag)
+        if value is not None and (value.isascii() or other.get(_SPECIFIC_CHARACTER_SET) == character_set):
+            return value
+    return None
 
 
 class _NextFree:

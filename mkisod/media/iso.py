@@ -25,7 +25,7 @@ _IS_CONTINUED = 0x80
 _DEEPEST_LEVEL = 8
 
 _DIRECTORY_NAME = re.compile(r"[A-Z0-9_]{1,8}")
-_FILE_NAME = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{0,3})?")
+_FILE_NAME = re.compile(r"[A-Z0-9_]{1,8}(\.[A-Z0-9_]{1,3})?")
 
 
 class ImageDefect(ValueError):
@@ -61,6 +61,12 @@ def is_iso_name(path: str) -> bool:
         and all(_DIRECTORY_NAME.fullmatch(directory) for directory in directories)
         and _FILE_NAME.fullmatch(name) is not None
     )
+
+
+def is_image(file: BinaryIO) -> bool:
+    """Whether it has the standard identifier where an image has it (ECMA-119 8.4.2)."""
+    file.seek(_VOLUME_DESCRIPTOR_AT + 1)
+    return file.read(5) == b"CD001"
 
 
 def read_volume(file: BinaryIO) -> ImageVolume:

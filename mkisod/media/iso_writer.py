@@ -60,7 +60,9 @@ def _copy(source: int, target: int, start: int, size_bytes: int) -> Iterator[int
 
 def _copy_some(source: int, target: int, at: int, start: int, left: int) -> int:
     try:
-        return os.copy_file_range(source, target, min(left, _KERNEL_BLOCK_BYTES), at, start + at)
+        # Some file systems say 0 where they do not do it.
+        if count := os.copy_file_range(source, target, min(left, _KERNEL_BLOCK_BYTES), at, start + at):
+            return count
     except OSError as error:
         if error.errno not in _NOT_COPIED:
             raise

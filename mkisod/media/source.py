@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from mkisod.media.iso import ImageDefect, ImageFile, ImageVolume, list_files, read_volume
+from mkisod.media.iso import ImageDefect, ImageFile, ImageVolume, is_image, list_files, read_volume
 
 
 class SourceDefect(ValueError):
@@ -122,7 +122,8 @@ def open_source(path: Path) -> Iterator[FolderSource | ImageSource | ArchiveSour
         raise SourceDefect(f"{path.name} is neither a folder nor a file")  # to open a pipe would wait for a writer
     with path.open("rb") as file:
         try:
-            if zipfile.is_zipfile(file):
+            # A ZIP archive is told by its end, which may be the end of any file on an image: so an image is looked for first.
+            if not is_image(file) and zipfile.is_zipfile(file):
                 with zipfile.ZipFile(file) as archive:
                     yield ArchiveSource(archive)
             else:

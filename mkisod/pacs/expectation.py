@@ -82,9 +82,10 @@ class Expectation:
             self._series_of = {uid: place for place, uids in places for uid in uids}  # one tuple for each series
             self._listed_series = {series.series_instance_uid for study in manifest.studies for series in study.series}
             self.missing = {uid for study in manifest.studies for uid in study.sop_instance_uids if uid not in self.received}
-            self._patients: dict[str, list[PatientIdentity]] = {}
+            patients: dict[str, list[PatientIdentity]] = {}
             for study in manifest.studies:
-                self._patients.setdefault(study.study_instance_uid, []).append(study.patient)
+                patients.setdefault(study.study_instance_uid, []).append(study.patient)
+            self._patients = patients  # as a whole: the receiver reads it without the lock
 
     def add(self, instance: ReceivedInstance) -> None:
         """What stands whole in the job's directory. Of equal values one is held: nearly all that an instance says, its siblings say too."""

@@ -40,7 +40,7 @@ _Read = TypeVar("_Read")
 
 
 def find_studies(questions: Questions, accession: str) -> list[StudyListing]:
-    """The studies with this accession number, without their series: until they are listed, only a C-MOVE tells what they have.
+    """The studies with this accession number, without their series: until they are listed, numbers tell what they have.
 
     Raises `Permanent`: `accession_not_found`, `accession_mismatch` where only others were answered, `study_unavailable`;
     `Transient`: `query_failed`, `timeout`, `pacs_unreachable`.
@@ -142,6 +142,7 @@ def _make_identifier(level: str, unique_keys: dict[str, str], return_keys: tuple
 def _make_study(questions: Questions, answer: Dataset, accession: str) -> StudyListing:
     if not (uid := _find_uid(answer, "StudyInstanceUID")):
         raise Transient(Code.QUERY_FAILED, f"{questions.peer.name} answered a C-FIND without a usable StudyInstanceUID.")
+    number = _number(answer, "NumberOfStudyRelatedInstances")
     return StudyListing(
         accession=accession,
         study_instance_uid=uid,
@@ -152,8 +153,8 @@ def _make_study(questions: Questions, answer: Dataset, accession: str) -> StudyL
             birth_date=_text(answer, "PatientBirthDate"),
         ),
         modalities=_values(answer, "ModalitiesInStudy"),
-        evidence=Evidence.RESPONSES,
-        number_of_instances=_number(answer, "NumberOfStudyRelatedInstances"),
+        evidence=Evidence.RESPONSES if number is None else Evidence.COUNTS,
+        number_of_instances=number,
         is_near_line=_text(answer, "InstanceAvailability") == "NEARLINE",
     )
 

@@ -52,7 +52,7 @@ class MoveOutcome:
 
 
 class RunningMove:
-    """One C-MOVE. `report_change` is called from its thread at the end, when `outcome` or `error` is set."""
+    """One C-MOVE. `report_change` is called from its thread when it has `begun`, and at the end, when `outcome` or `error` is set."""
 
     def __init__(
         self, peer: Peer, ae_title: str, move: Move, *, destination: str, message_id: int, report_change: Callable[[], None]
@@ -89,6 +89,7 @@ class RunningMove:
         try:
             with self._association:
                 self.begun = True
+                self._report_change()
                 self.outcome = self._carry_out()
         except MkisodError as error:
             self.error = error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from attrs import evolve
 from structlog.typing import FilteringBoundLogger
 
 from mkisod.config.settings import PacsSettings
@@ -18,6 +17,7 @@ from mkisod.job.evidence import has_changed
 from mkisod.job.manifest import Manifest, ReceivedInstance, StudyListing, check_patients, check_received, count_expected
 from mkisod.job.moves import Move, learn_from_move, must_list_first, plan_moves, recall_counted
 from mkisod.job.request import Request
+from mkisod.job.rest import Rest
 from mkisod.job.status import Evidence
 from mkisod.pacs.asking import Asking, refuse_empty
 from mkisod.pacs.associate import Peer
@@ -27,7 +27,6 @@ from mkisod.pacs.move import MoveOutcome, RunningMove, explain_outcome
 from mkisod.pacs.waiting import Interrupted, Waiting
 
 _MOST_LATE_LOOKS = 2  # at what may have come late, after everything that was announced is there
-_MOST_FRUITLESS_MOVES = 16  # in a row, before it is believed that no part of a list can be had; enough to find one among thousands
 
 _MEASURES = {Evidence.COUNTS: "the numbers of the PACS", Evidence.RESPONSES: "the counters of its C-MOVE responses"}
 
@@ -107,6 +106,8 @@ class Retrieval:
         finally:
             received = expectation.close()
         self._report(expectation)
+        if expectation.fault is not None:  # of what came when nobody waited for it any more
+            raise expectation.fault
         manifest = expectation.manifest
         for study in manifest.studies:
             if study.doubt:
@@ -197,33 +198,14 @@ class Retrieval:
         return error
 
     def _move_each(self, moves: list[Move], expectation: Expectation, *, in_parts: bool) -> MkisodError | None:
-        """One C-MOVE after the other. Returns the last failure.
-
-        `in_parts`: of a list that fails and brings nothing each half is tried, and so on, since at some archives one instance that cannot
-        be sent ends the whole move (measured: Orthanc). Where two that failed together come one by one, the archive takes no lists
-        (measured: qrscp), and no more are tried.
-        """
+        """One C-MOVE after the other. Returns the last failure. `in_parts`: what fails is tried in smaller parts."""
         last: MkisodError | None = None
-        fruitless, left = 0, moves[::-1]
-        failed_together: frozenset[str] = frozenset()
-        while left and fruitless < _MOST_FRUITLESS_MOVES:
-            move, arrivals = left.pop(), expectation.arrivals
+        rest = Rest(moves, in_parts=in_parts)
+        while (move := rest.take()) is not None:
+            arrivals = expectation.arrivals
             error = self._move(move, expectation)
             last = error or last
-            if has_brought := expectation.arrivals > arrivals:
-                fruitless = 0
-            if failed_together and failed_together.isdisjoint(expectation.missing):
-                failed_together = frozenset()
-                left = [single for move in left for single in move.split()]
-            if error is None or not in_parts:
-                continue
-            rest = evolve(move, sop_instance_uids=tuple(uid for uid in move.sop_instance_uids if uid in expectation.missing))
-            if has_brought:
-                left += [rest] if rest.sop_instance_uids else []
-                continue
-            fruitless += 1
-            left += rest.halve()[::-1]
-            failed_together = frozenset(rest.sop_instance_uids if rest.halve() else ())
+            rest.note(move, failed=error is not None, has_sent=expectation.arrivals > arrivals, missing=expectation.missing)
         return last
 
     def _move(self, move: Move, expectation: Expectation) -> MkisodError | None:
@@ -243,19 +225,21 @@ class Retrieval:
             running.start()
             try:
                 if self._is_unlisted(expectation):
-                    self._list_meanwhile(expectation)
+                    waiting.wait_for_begin(running)
+                    if running.error is None:
+                        self._list_meanwhile(expectation)
                 waiting.wait_for_end(running, self._peer)
             finally:
                 running.end()
-            error, outcome = running.error, running.outcome
+                error, outcome = running.error, running.outcome
+                if outcome is not None and not expectation.manifest.modalities:
+                    self._learn(move, outcome.number_of_instances, outcome.failed_sop_instance_uids, expectation)
             if outcome is not None:
                 error = explain_outcome(self._peer, self._ae_title, outcome, has_sent=bool(expectation.arrivals or expectation.received))
             if error is not None and not (error.transient and running.begun):
                 raise error
             if self._is_unlisted(expectation):
                 self._list(expectation)
-            if outcome is not None and not expectation.manifest.modalities:
-                self._learn(move, outcome.number_of_instances, outcome.failed_sop_instance_uids, expectation)
             waiting.wait_for_stragglers(move, outcome, arrivals)
             if outcome is not None:
                 self._learn_late(move, outcome, expectation, expectation.unwanted - unwanted)

@@ -34,6 +34,10 @@ class Waiting:
     is_interrupted: Callable[[], bool]
     report: Callable[[Expectation], None]
 
+    def wait_for_begin(self, running: RunningMove) -> None:
+        """Until its association stands: where an archive takes one at a time, nothing else may be first."""
+        self._wait(self.settings.idle_timeout_s, lambda: running.begun or running.finished, lambda: 0)
+
     def wait_for_end(self, running: RunningMove, peer: Peer) -> None:
         """Until the final response. The time-out begins anew with every response and every instance."""
         idle_timeout_s = self.settings.idle_timeout_s

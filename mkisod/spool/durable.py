@@ -50,6 +50,10 @@ class Disk:
         finally:
             os.close(fd)
 
+    def sync_once(self, path: Path) -> None:
+        """`sync`, on any disk without a second try: the kernel tells of a failed write once, and the next fsync succeeds."""
+        self.sync(path)
+
     def rename(self, source: Path, target: Path) -> None:
         os.rename(source, target)
 
@@ -113,6 +117,9 @@ class WaitingDisk(Disk):
 
     def sync(self, path: Path) -> None:
         self._insist(partial(super().sync, path))
+
+    def sync_once(self, path: Path) -> None:
+        super().sync(path)
 
     def rename(self, source: Path, target: Path) -> None:
         self._insist(partial(super().rename, source, target))

@@ -11,7 +11,8 @@ import os
 import time
 from pathlib import Path
 
-_SETTLED_NS = 1_000_000_000  # coarser than the clock of any file system
+_SETTLED_NS = 1_000_000_000  # coarser than the clock of a file system with Unix permissions
+_TRUSTED_S = 600.0  # what a clock that was set back, or that of a server, has hidden is found after this time at the latest
 
 
 class Glance:
@@ -24,7 +25,7 @@ class Glance:
         self._path = path
         self._distance_s = distance_s
         self._known_ns: int | None = None
-        self._next_s = -math.inf
+        self._next_s = self._listed_s = -math.inf
 
     def list_names(self, now_s: float) -> list[str] | None:
         """Whatever has a name there; None where nothing has changed since the last listing, or where it is too early. Raises OSError."""
@@ -32,11 +33,12 @@ class Glance:
         # the time of change as it is: so that is relied upon only where it was old before the listing.
         began_ns = time.time_ns()
         changed_ns = os.stat(self._path).st_mtime_ns
-        is_known = changed_ns == self._known_ns
+        is_known = changed_ns == self._known_ns and now_s < self._listed_s + _TRUSTED_S
         self.due_s = None if is_known or now_s >= self._next_s else self._next_s
         if is_known or self.due_s is not None:
             return None
         names = os.listdir(self._path)
         self._known_ns = changed_ns if began_ns - changed_ns > _SETTLED_NS else None
+        self._listed_s = now_s
         self._next_s = now_s + len(names) // 100 * self._distance_s
         return names

@@ -6,7 +6,6 @@ at its last line, and nothing is followed or waited for.
 
 from __future__ import annotations
 
-import bisect
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -62,7 +61,7 @@ class Inbox:
         self._sightings: Mapping[str, Sighting] = {}
         self._moved: set[str] = set()
         self._warned: set[str] = set()
-        self._last = ""  # the name where the last scan had enough; the next one begins behind it, so that every name has its turn
+        self._passed: list[str] = []  # requests that the last scan did not look at, those first that have been passed over for longest
 
     def scan(self, now_s: float, moved: set[str], ask_leave: Callable[[str, int], Leave]) -> Found:
         """Look at all of the inbox. `moved`: names reported as moved into place; `ask_leave`: about a ticket and the uid of a drop.
@@ -74,10 +73,9 @@ class Inbox:
         sightings: dict[str, Sighting] = {}
         ready: list[str] = []
         controls, strange, waits = [], set(), []
-        ordered = sorted(names)
-        first = bisect.bisect_right(ordered, self._last)
-        has_more = False
-        for name in ordered[first:] + ordered[:first]:
+        waited = [name for name in self._passed if name in names]
+        passed: list[str] = []
+        for name in waited + sorted(names.difference(waited)):
             if name.startswith(".") or name.endswith(".tmp"):
                 continue
             ticket, dot, suffix = name.rpartition(".")
@@ -91,7 +89,7 @@ class Inbox:
                 strange.add(name)
                 continue
             if len(ready) == _MOST_READY:
-                has_more = True
+                passed.append(name)
                 if name in self._sightings:
                     sightings[name] = self._sightings[name]
                 if name in self._warned:
@@ -117,10 +115,14 @@ class Inbox:
             else:
                 waits.append(settled_s)
         self._sightings = sightings
-        self._last = ready[-1] + REQUEST_SUFFIX if has_more else ""
+        self._passed = passed
         new = strange - self._warned
         self._warned = strange
-        return Found(tuple(ready), tuple(controls), tuple(sorted(new)), min(waits) - now_s if waits else None, has_more)
+        # A control file beside a request that nobody has looked at yet is about that request, not about the one before it.
+        looked_at = names.difference(passed)
+        obeyed = (file for file in controls if file.ticket + REQUEST_SUFFIX in looked_at or file.ticket + REQUEST_SUFFIX not in names)
+        next_look_s = min(waits) - now_s if waits else None
+        return Found(tuple(ready), tuple(obeyed), tuple(sorted(new)), next_look_s, has_more=bool(passed))
 
 
 def _is_directory(path: Path) -> bool:

@@ -147,8 +147,18 @@ class Jobs:
         self._disk.sync(job.directory.path)
 
     def sync_meanwhile(self, paths: Iterable[Path]) -> AbstractContextManager[None]:
-        """Make instances durable while something else is done; they are when the context has been left. Raises OSError there."""
-        return sync_meanwhile(paths, self._disk.sync)
+        """Make instances durable while something else is done; they are when the context has been left. Raises OSError there.
+
+        An instance of which that is not sure is removed, so that it is fetched again.
+        """
+        return sync_meanwhile(paths, self._sync_instance)
+
+    def _sync_instance(self, path: Path) -> None:
+        try:
+            self._disk.sync_once(path)
+        except OSError:
+            self._disk.remove(path)
+            raise
 
     def _sync_objects(self, job: Job) -> Job:
         objects = job.directory.objects

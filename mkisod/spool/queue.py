@@ -90,8 +90,12 @@ class Queue:
         while self._due and self._due[0][0] <= now:
             _, name = heapq.heappop(self._due)
             job = self._load(self._layout.job(self._layout.deferred, name))
-            if job is not None and (job.record.retry_at or _NO_TIME) <= now:
+            if job is None:
+                continue
+            if (retry_at := job.record.retry_at or _NO_TIME) <= now:
                 due.append(job)
+            else:  # it was deferred anew
+                heapq.heappush(self._due, (retry_at, name))
         return due, self._due[0][0] if self._due else None
 
     def _compare_queued(self, names: frozenset[str]) -> None:
@@ -128,7 +132,7 @@ class Queue:
             return self._jobs.load(directory)
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (ValueError, NotADirectoryError):
             self._jobs.set_aside(directory)
             return None
 

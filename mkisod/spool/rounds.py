@@ -74,6 +74,8 @@ class Rounds:
         found = self._inbox.scan(self._clock_s(), moved, self._ask_leave)
         for name in found.strange:
             self._log.warning("inbox_file_ignored", name=name.encode("ascii", "backslashreplace").decode()[:300])
+        # Operators and other daemons may have queued something too, and so may whoever ran here before: each has its place in the line.
+        next_look_s = self._queue.look(self._clock_s())
         claimed = 0
         for ticket in found.ready:
             if self._is_stopping() or not self._has_room():
@@ -81,7 +83,6 @@ class Rounds:
             claimed += self._claim(ticket)
         for file in found.controls:
             self._controls.obey(file)
-        next_look_s = self._queue.look(self._clock_s())  # operators and other daemons may have queued something too
         waits = [self._clean_at_s - self._clock_s(), found.next_look_s, next_look_s, self._wake_due(), self._wait_for_more(found, claimed)]
         return max(0.0, min(wait for wait in waits if wait is not None))
 
@@ -137,7 +138,11 @@ class Rounds:
         return None if next_at is None else (next_at - self._now()).total_seconds()
 
     def _queue_again(self, job: Job) -> None:
-        previous = self._outbox.read_status(job.ticket)
+        try:
+            previous = self._outbox.read_status(job.ticket)
+        except ValueError as error:
+            self._log.warning("status_unreadable", ticket=job.ticket, reason=str(error))
+            previous = None
         job = evolve(job, record=evolve(job.record, attempt=job.record.attempt + 1, retry_at=None))
         job = self._jobs.advance(job, Event.DUE, lambda record: make_status(record, self._now(), previous=previous))
         self._log.info("job_due", ticket=job.ticket, job=job.id, state=job.record.state, attempt=job.record.attempt)

@@ -35,15 +35,16 @@ def sync_meanwhile(paths: Iterable[Path], sync: Callable[[Path], None]) -> Itera
             given_up.set()
 
     threads = [threading.Thread(target=run, name=f"writeback-{number}", daemon=True) for number in range(_THREADS)]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         yield
     except BaseException:
         given_up.set()
         raise
     finally:
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
     if errors:
         raise errors[0]

@@ -105,6 +105,15 @@ def test_an_archive_that_takes_no_lists_is_asked_one_by_one(moved: Moved) -> Non
     assert asked.count(1) == 12
 
 
+def test_what_is_sent_again_and_again_is_no_progress(moved: Moved) -> None:
+    """Whatever is asked for, the archive moves the whole study, and ends at the first of those that it cannot send."""
+    before = len(moved.pacs.moves)
+    with moved.told(Faults(whole_study=True, ends_at_uids=frozenset(moved.uids[-3:]))):
+        status = moved.site.request("again", "ACC1", states=NOT_DONE)
+    assert status["error"]["code"] == "incomplete"
+    assert len(moved.pacs.moves) - before < 20
+
+
 def test_an_archive_where_nothing_can_be_moved_is_not_asked_for_ever(moved: Moved) -> None:
     before = len(moved.pacs.moves)
     with moved.told(Faults(ends_at_uids=frozenset(moved.uids))):

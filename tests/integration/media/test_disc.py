@@ -176,3 +176,29 @@ def test_what_progress_raises_ends_the_work(objects: list[Path], tmp_path: Path)
     (tmp_path / "result").mkdir()
     with pytest.raises(Interrupted):
         build_disc(ORDER, objects, tmp_path / "result", report_progress=interrupt)
+
+
+@pytest.mark.parametrize("keyword", ["StudyID", "SeriesNumber", "Modality"])
+def test_what_one_instance_lacks_another_one_has(tmp_path: Path, keyword: str) -> None:
+    """The record follows the instance that says most. What that one lacks and the record needs, it takes from another."""
+    first, second = make_object(number=1), make_object(number=2)
+    delattr(second, keyword)
+    del first.StudyDescription, first.AccessionNumber
+    second.InstitutionName, second.SeriesDescription = "Clinic", "Axial"
+    objects = [write_object(ds, tmp_path / ds.SOPInstanceUID) for ds in (first, second)]
+    disc = make_disc(objects, tmp_path / "result", output=frozenset({"dir", "iso"}))
+    (substitution,) = disc.substitutions
+    assert (substitution.keyword, substitution.value) == (keyword, str(first[keyword].value))
+    for name in ("TEST_1", "TEST_1.ISO"):
+        assert verify_path(tmp_path / "result" / name) == ()
+
+
+def test_an_archive_at_the_end_of_an_image_is_a_file_on_it(objects: list[Path], tmp_path: Path) -> None:
+    """A ZIP archive is told by its last bytes, and those of an image are those of its last file."""
+    extras = tmp_path / "extras"
+    extras.mkdir()
+    with zipfile.ZipFile(extras / "Z.ZIP", "w") as archive:
+        archive.writestr("a", b"b")
+    disc = make_disc(objects, tmp_path / "result", output=frozenset({"iso", "zip"}), extras=extras)
+    assert disc.volumes[0].image is not None
+    assert verify_path(tmp_path / "result/TEST_1.ISO") == ()

@@ -89,6 +89,7 @@ def test_archives_are_the_same_each_time(tmp_path: Path) -> None:
         ("A.HTML", False),
         ("DIR.EXT/A", False),
         ("A-B", False),
+        ("A.", False),
         ("", False),
     ],
 )

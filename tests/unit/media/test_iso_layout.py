@@ -198,6 +198,15 @@ def test_what_cannot_be_copied_in_the_kernel_is_copied_all_the_same(tmp_path: Pa
     assert (tmp_path / "refused").read_bytes() == (tmp_path / "copied").read_bytes()
 
 
+def test_a_kernel_that_copies_nothing_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems say 0 where they do not do it."""
+    (tmp_path / "A").write_bytes(bytes(range(256)) * 40)
+    write_image(tmp_path / "copied", "LABEL", tmp_path, ["A"], MOMENT)
+    monkeypatch.setattr(os, "copy_file_range", lambda *_: 0)
+    write_image(tmp_path / "read", "LABEL", tmp_path, ["A"], MOMENT)
+    assert (tmp_path / "read").read_bytes() == (tmp_path / "copied").read_bytes()
+
+
 def test_a_file_that_became_shorter_makes_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "A").write_bytes(bytes(10_000))
     copied = os.copy_file_range

@@ -276,3 +276,29 @@ def test_control_files_are_found_behind_many_drops(scanner: Scanner) -> None:
         (scanner.path / f"t{number:03}.req").write_text("A1\n@end\n")
     (scanner.path / "z.cancel").touch()
     assert scanner.scan(0).controls == (ControlFile("z", Control.CANCEL),)
+
+
+def test_a_control_file_waits_for_the_request_beside_it(scanner: Scanner) -> None:
+    """A request that nobody has looked at yet is the one that is meant, not the one of its ticket before it."""
+    for number in range(101):
+        (scanner.path / f"t{number:03}.req").write_text("A1\n@end\n")
+    (scanner.path / "t100.cancel").touch()
+    found = scanner.scan(0)
+    assert (found.has_more, found.controls) == (True, ())
+    for ticket in found.ready:
+        (scanner.path / f"{ticket}.req").unlink()
+    assert scanner.scan(0).controls == (ControlFile("t100", Control.CANCEL),)
+
+
+def test_nobody_is_passed_over_for_ever(scanner: Scanner) -> None:
+    """Whatever the others are called that keep coming."""
+    (scanner.path / "zzz.req").write_text("A1\n@end\n")
+    for number in range(4):
+        for other in range(101):
+            (scanner.path / f"t{number}{other:03}.req").write_text("A1\n@end\n")
+        ready = scanner.scan(0).ready
+        for ticket in ready:
+            (scanner.path / f"{ticket}.req").unlink()
+        if "zzz" in ready:
+            return
+    pytest.fail("it has had no turn")

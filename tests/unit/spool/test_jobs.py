@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from mkisod.job.lifecycle import Event
 from mkisod.job.record import make_status
 from mkisod.job.status import State
 from mkisod.spool.claim import Claims
+from mkisod.spool.durable import WaitingDisk
 from mkisod.spool.jobs import Job, JobGone, Jobs
 from mkisod.spool.layout import Layout, make_directories
 from tests.unit.spool.conftest import MakeSite, Site, names
@@ -198,3 +200,27 @@ def test_where_none_of_many_drops_can_be_claimed_the_next_round_waits(why: str, 
     wait_s = site.spool.rounds.go(set())
     assert wait_s is not None
     assert wait_s > 1
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_an_instance_that_may_not_be_on_the_disk_is_fetched_again(site: Site, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The next fsync of it would say that all is well."""
+    folder = site.root / "objects"
+    folder.mkdir()
+    paths = [folder / str(count) for count in range(40)]
+    for path in paths:
+        path.touch()
+    fsync, told = os.fsync, list[Path]()
+
+    def fail_once(fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        if path == paths[3] and not told:
+            told.append(path)
+            raise OSError(number, os.strerror(number))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    jobs = Jobs(site.layout, WaitingDisk(lambda _: True), site.spool.outbox, boot_id="boot-1")
+    with pytest.raises(OSError, match=os.strerror(number)), jobs.sync_meanwhile(paths):
+        pass
+    assert [path for path in paths if not path.exists()] == [paths[3]]

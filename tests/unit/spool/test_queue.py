@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mkisod.job.lifecycle import Event
-from mkisod.job.record import make_status
+from mkisod.job.record import encode_record, make_status
 from mkisod.spool.glance import Glance
 from mkisod.spool.jobs import Job, Jobs
 from mkisod.spool.lines import Line, Lines
@@ -253,3 +253,56 @@ def test_a_memory_of_a_time_is_not_believed(make_site: MakeSite) -> None:
     found, _ = here.spool.queue.list_due(here.now)
     assert [job.ticket for job in found] == ["c"]
     assert len(names(here.layout.deferred)) == 2
+
+
+def test_a_job_that_was_deferred_anew_has_its_turn_all_the_same(site: Site) -> None:
+    """Where the file system's clock is coarse, its directory looks as it did."""
+    job = advance(site, claim(site, "a"), Event.TAKEN)
+    site.spool.queue.forget(job.id)
+    job = defer(site, job, 10)
+    assert due(site) == []
+    later = evolve(job.record, retry_at=site.now + timedelta(seconds=120))
+    job.directory.record.write_bytes(encode_record(later))
+    site.pass_time(60)
+    assert site.spool.queue.list_due(site.now)[0] == []
+    site.pass_time(61)
+    assert [job.ticket for job in site.spool.queue.list_due(site.now)[0]] == ["a"]
+
+
+def test_what_was_there_before_the_start_comes_before_what_is_claimed_now(make_site: MakeSite) -> None:
+    """The claim wakes the workers: by then the queue is known."""
+    claim(make_site(instance="other"), "old", "@priority high\nA1\n@end\n")
+    here = make_site()
+    here.drop("fresh")
+    chosen: list[str] = []
+
+    def choose() -> None:
+        job = here.spool.queue.choose()
+        assert job is not None
+        chosen.append(job.ticket)
+
+    here.spool.rounds._report_queued = choose
+    here.pass_time(1)
+    here.spool.rounds.go({"fresh.req"})
+    assert chosen == ["old"]
+
+
+def test_what_is_no_job_is_put_aside(site: Site) -> None:
+    name = claim(site, "a").id
+    take_next(site)
+    (site.layout.queued / name).touch()
+    (site.layout.deferred / f"{name[:-1]}a").touch()
+    site.spool.rounds.go(set())
+    assert sorted(names(site.layout.held)) == sorted([name, f"{name[:-1]}a"])
+    assert site.spool.queue.choose() is None
+
+
+def test_a_clock_that_hides_a_change_hides_it_for_a_while(tmp_path: Path) -> None:
+    seen = Glance(tmp_path, 0.005)
+    age(tmp_path, 60)
+    changed = tmp_path.stat().st_mtime_ns
+    assert seen.list_names(0) == []
+    (tmp_path / "a").touch()
+    os.utime(tmp_path, ns=(changed, changed))
+    assert seen.list_names(599) is None
+    assert seen.list_names(600) == ["a"]
