@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,9 +80,8 @@ _ENVIRONMENT = {"TCP_NODELAY": "1", "LC_ALL": "C.UTF-8"}
 def require(tool: str) -> str:
     """The path of `tool`; without it the test is skipped, or fails where CI=true."""
     package = PACKAGES[tool]
-    # Servers are in sbin, which is not on everybody's path. In a virtual environment pynetdicom has a storescp, an echoscu ... of its own.
-    own = Path(sys.executable).parent
-    folders = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if Path(folder) != own]
+    # Servers are in sbin, which is not on everybody's path. In a virtual environment, ours or any, pynetdicom has a storescp of its own.
+    folders = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if not Path(folder, "../pyvenv.cfg").exists()]
     path = shutil.which(tool, path=os.pathsep.join([*folders, "/usr/local/sbin", "/usr/sbin"]))
     if path is None:
         reason = f"{tool} is not installed (Debian package {package})"

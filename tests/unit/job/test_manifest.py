@@ -84,6 +84,17 @@ def test_the_answers_of_the_archive(
     assert not any(word in str(raised.value) for word in ("Doe", "Smith", "1970", "1980"))
 
 
+@pytest.mark.parametrize("place", [("1", "1.2"), ("2", "1.1")], ids=["series", "study"])
+def test_an_instance_that_came_in_another_place_than_it_is_listed_in_is_refused(place: tuple[str, str]) -> None:
+    """It may have come before the listing, when nobody could tell."""
+    manifest = Manifest((study("1", 2, 1), study("2", 1)))
+    check_received(manifest, receive("1.1.1", "1.1.2", "1.2.1", "2.1.1", "1.9.9").values(), patient_id=None, birth_date=None)
+    strayed = ReceivedInstance("1.1.2", *place, JOHN, 1)
+    with pytest.raises(Permanent) as raised:
+        check_received(manifest, [*receive("1.1.1").values(), strayed], patient_id=None, birth_date=None)
+    assert (raised.value.code, "1.1.2" in raised.value.message) == (Code.NONCONFORMANT, True)
+
+
 @pytest.mark.parametrize(
     ("received", "belief", "agrees"),
     [
