@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 from pydicom.uid import UID
@@ -25,6 +26,7 @@ from mkisod.demo.wire import (
 
 APPLICATION_CONTEXT_UID = UID("1.2.840.10008.3.1.1.1")  # PS3.7 Annex A.2.1
 MAX_PDU_BYTES = 65536  # what we ask the other side to keep to
+_CLOSE_TIMEOUT_S = 5.0
 _REJECTED_CALLED_AE_TITLE = bytes((ASSOCIATE_RJ, 0, 0, 0, 0, 4, 0, 1, 1, 7))  # PS3.8 Table 9-21
 
 
@@ -43,6 +45,7 @@ def accept_association(
     called, calling = request.called_ae_title, request.calling_ae_title
     if called.strip() != ae_title:
         send_all(connection, [_REJECTED_CALLED_AE_TITLE])
+        _await_close(connection)
         raise AssociationEnded(f"rejected: it calls {called.strip()!r}, and this is {ae_title!r}")
     supported = frozenset(abstract_syntax_uids)
     contexts: dict[int, tuple[str, str]] = {}
@@ -63,6 +66,14 @@ def accept_association(
     answer.presentation_context_definition_results_list = results
     send_all(connection, [A_ASSOCIATE_AC(answer).encode()])
     return Association(connection, calling.strip(), contexts, request.maximum_length_received or 0)
+
+
+def _await_close(connection: socket.socket) -> None:
+    """After a rejection it is the requestor who closes (PS3.8 9.2.3, Sta13); one that does not is left after a while."""
+    connection.settimeout(_CLOSE_TIMEOUT_S)
+    with suppress(OSError):
+        while connection.recv(4096):
+            pass
 
 
 def request_association(

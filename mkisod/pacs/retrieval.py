@@ -232,7 +232,9 @@ class Retrieval:
             finally:
                 running.end()
                 error, outcome = running.error, running.outcome
-                if outcome is not None and not expectation.manifest.modalities:
+                # By accession number alone, an archive that sends what was not asked for counts that, too.
+                is_sound = not (move.accession and expectation.fault)
+                if outcome is not None and is_sound and not expectation.manifest.modalities:
                     self._learn(move, outcome.number_of_instances, outcome.failed_sop_instance_uids, expectation)
             if outcome is not None:
                 error = explain_outcome(self._peer, self._ae_title, outcome, has_sent=bool(expectation.arrivals or expectation.received))
