@@ -90,8 +90,8 @@ def test_a_further_instance_is_upgraded_too(box: Box) -> None:
     text = '[spool]\ninstance = "ct"\nmin_free_mib = 0\n[receiver]\nport = 10105\nae_title = "CTDISC"\n'
     configure(box, text, "/etc/mkisod/mkisod@ct.toml")
     box.run("systemctl", "start", "mkisod@ct")
-    before = box.show("mkisod@ct.service", "MainPID", "StatusText")
-    assert before["StatusText"] == "CTDISC listens on port 10105"
+    before = box.show("mkisod@ct.service", "MainPID")
+    assert "10105" in box.run("ss", "--tcp", "--listening", "--numeric")
     assert box.run("stat", "--format=%a %U", "/run/mkisod@ct").split() == ["755", "mkisod"]
     box.run("dpkg", "--install", "--force-confold", "/opt/mkisod.deb")
     after = box.show("mkisod@ct.service", "MainPID", "ActiveState")
