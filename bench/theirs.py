@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.measuring import empty_files
 from tests.peers import Peer, echo, require
 from tests.processes import started
 
@@ -27,6 +29,12 @@ def storescp(folder: Path, ae_title: str, port: int, *, options: Sequence[str] =
     with started("storescp", command, log_path, env={} if defaults else AT_ITS_BEST) as process:
         process.wait_ready(lambda: echo(ae_title, port))
         yield
+
+
+def put_aside(folder: Path) -> None:
+    """Out of the way, beside where it was, and without contents."""
+    empty_files(folder)
+    folder.rename(tempfile.mkdtemp(prefix="aside-", dir=folder.parent))
 
 
 def move(archive: Peer, ae_title: str, folder: Path, study: int, instances: int, *, defaults: bool = False) -> float:

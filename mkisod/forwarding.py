@@ -25,8 +25,8 @@ from mkisod.job.retry import RetryRules, note_failure, plan_retry
 from mkisod.job.status import Status
 from mkisod.job.withdrawal import FORWARDING_CANCELLED
 from mkisod.media.convert import ConversionFailed, convert_object
-from mkisod.pacs.associate import make_peer
 from mkisod.pacs.forward import Convert, Sender, Sent
+from mkisod.pacs.peer import make_peer
 from mkisod.pacs.stored import StoredInstance, read_stored
 from mkisod.spool.jobs import Job
 

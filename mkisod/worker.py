@@ -27,9 +27,9 @@ from mkisod.job.request import RequestRefused, choose_output
 from mkisod.job.status import Result
 from mkisod.job.withdrawal import CANCELLED
 from mkisod.media.disc import Disc, DiscOrder, build_disc
-from mkisod.pacs.associate import make_peer
 from mkisod.pacs.expectation import Expectation
 from mkisod.pacs.expectations import StudiesInUse
+from mkisod.pacs.peer import make_peer
 from mkisod.pacs.received import read_received
 from mkisod.pacs.retrieval import Retrieval
 from mkisod.pacs.waiting import Interrupted

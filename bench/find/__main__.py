@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from bench.measuring import OURS, Measurement, make_study, print_machine, print_table, take_turns
-from mkisod.pacs.associate import Peer as PacsPeer
 from mkisod.pacs.find import find_studies, list_study
+from mkisod.pacs.peer import Peer as PacsPeer
 from mkisod.pacs.questions import Questions
 from tests.peers import Peer, dcmqrscp, orthanc, require
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from bench.measuring import OURS, Measurement, make_study, print_machine, print_table, take_turns
 from mkisod.job.forwarding import Outcome
-from mkisod.pacs.associate import Peer
 from mkisod.pacs.forward import Sender
+from mkisod.pacs.peer import Peer
 from mkisod.pacs.stored import read_stored
 from tests.peers import StorescpPeer, require, storescp
 

@@ -11,7 +11,6 @@ defaults.
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import tempfile
 import time
@@ -24,7 +23,7 @@ from typing import Protocol
 
 from bench.measuring import OURS, Measurement, make_study, print_machine, print_shares, print_table, take_turns
 from bench.ours import AE_TITLE, Journey, Ours, serving
-from bench.theirs import move, storescp
+from bench.theirs import move, put_aside, storescp
 from tests.peers import Peer, dcmqrscp, orthanc, require
 from tests.processes import HOST, free_port
 
@@ -75,7 +74,7 @@ def run_theirs(archive: Peer, received: Path, instances: int, mastering: str, *,
     ended_s = time.perf_counter()
     call(require("openssl"), "dgst", "-sha256", "-r", *names, cwd=disc)
     ended_by_openssl_s = time.perf_counter()
-    shutil.rmtree(disc)
+    put_aside(disc)
     return Measurement(
         moved_s + ended_s - began_s,
         {
@@ -109,7 +108,6 @@ def measure(make_archive: MakeArchive, name: str, *, instances: int, jobs: int, 
         port, peer_port = free_port(), free_port()
         known = {AE_TITLE: (HOST, port), "STORESCP": (HOST, peer_port)}
         archive = stack.enter_context(make_archive(directory / "archive", files, destinations=known))
-        shutil.rmtree(directory / "source")
         ours = stack.enter_context(serving(directory / "daemon", archive, port, output=["dir", "iso"], jobs=jobs))
         received = directory / "received"
         stack.enter_context(storescp(received, "STORESCP", peer_port, defaults=defaults))

@@ -11,7 +11,6 @@ takes it, compares it with what was announced, and shows nothing under its final
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import tempfile
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from bench.measuring import OURS, Measurement, make_study, print_machine, print_shares, print_table, take_turns
 from bench.ours import AE_TITLE, Ours, serving
-from bench.theirs import move, storescp
+from bench.theirs import move, put_aside, storescp
 from tests.peers import Peer, dcmqrscp, orthanc, require
 from tests.processes import HOST, free_port
 
@@ -40,7 +39,7 @@ def run_ours(ours: Ours) -> Measurement:
 
 def run_theirs(archive: Peer, ae_title: str, folder: Path, instances: int) -> Measurement:
     wall_s = move(archive, ae_title, folder, 1, instances)
-    shutil.rmtree(folder)
+    put_aside(folder)
     folder.mkdir()
     return Measurement(wall_s)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,9 +22,10 @@ from mkisod.configuration import load_config, make_receiver_settings
 from mkisod.errors import Code, MkisodError, Permanent
 from mkisod.job.moves import Move
 from mkisod.job.request import find_accession_fault
-from mkisod.pacs.associate import Peer, make_peer, send_echo
 from mkisod.pacs.contact import Contact, Sink, decode_contact
+from mkisod.pacs.echo import send_echo
 from mkisod.pacs.find import find_studies, list_study
+from mkisod.pacs.peer import Peer, make_peer
 from mkisod.pacs.questions import Questions
 from mkisod.pacs.receiver import Receiver
 from mkisod.pacs.return_path import judge, try_move
@@ -114,7 +114,7 @@ def _try(subject: str, find: Callable[[], str]) -> Finding:
 
 
 def _check_echo(peer: Peer, ae_title: str) -> str:
-    send_echo(peer, ae_title, time.monotonic)
+    send_echo(peer, ae_title)
     return f"{peer.ae_title}@{peer.host}:{peer.port} answers C-ECHO"
 
 
@@ -142,7 +142,7 @@ def _find_daemon(config: Config, layout: Layout) -> None:
         raise Permanent(Code.PORT_UNAVAILABLE, f"Port {receiver.port} is in use, but no daemon serves {layout.root}.")
     ourselves = Peer("mkisod", receiver.host or "localhost", receiver.port, receiver.ae_title)
     try:
-        send_echo(ourselves, receiver.ae_title, time.monotonic)
+        send_echo(ourselves, receiver.ae_title)
     except MkisodError:
         raise Permanent(
             Code.PORT_UNAVAILABLE, f"Port {receiver.port} is in use, and what listens there does not answer as {receiver.ae_title}."

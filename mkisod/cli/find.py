@@ -10,8 +10,8 @@ from mkisod.config.parsing import read_config
 from mkisod.errors import Code, Permanent
 from mkisod.job.manifest import SeriesListing, StudyListing
 from mkisod.job.request import find_accession_fault
-from mkisod.pacs.associate import make_peer
 from mkisod.pacs.find import find_studies, list_study
+from mkisod.pacs.peer import make_peer
 from mkisod.pacs.questions import Questions
 from mkisod.system.journal import make_quiet_log
 

@@ -24,8 +24,8 @@ from mkisod.config.settings import Config
 from mkisod.errors import Code, MkisodError, Permanent, Transient
 from mkisod.forwarding import make_convert
 from mkisod.job.forwarding import Outcome
-from mkisod.pacs.associate import Peer, make_peer
 from mkisod.pacs.forward import Sender, Sent
+from mkisod.pacs.peer import Peer, make_peer
 from mkisod.pacs.stored import DicomDirectory, NotDicom, StoredInstance, read_stored
 
 _ADDRESS = re.compile(

@@ -16,6 +16,8 @@ from attrs import frozen
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_SHORT_VRS = b"AEASATCSDADSDTFDFLISLOLTPNSHSLSSSTTMUIULUS"  # PS3.5 7.1.2: these have a length of 2 bytes
+_SHORT_VRS_AS_NUMBERS = frozenset(struct.unpack(f"<{len(_SHORT_VRS) // 2}H", _SHORT_VRS))
 _ITEM = 0xFFFEE000
 _ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
@@ -25,6 +27,10 @@ _DEEPEST_NESTING = 64
 _LARGEST_VALUE_BYTES = 64 << 20
 _SHORTEST_HEAD_BYTES, _LONGEST_HEAD_BYTES = 8, 12  # of an element: its tag, its VR and its length (PS3.5 7.1.2, 7.1.3)
 _WINDOW_BYTES = 8192
+
+
+# How much of a file is best read at once: nearly every head, and around each read threads take the interpreter from one another.
+HEAD_BYTES = 16384
 
 
 class StructureDefect(ValueError):
@@ -40,6 +46,7 @@ class Encoding:
 
 
 EXPLICIT_LITTLE_ENDIAN = Encoding()
+_unpack_plain = struct.Struct("<HHHH").unpack_from  # tag, VR, length; a number for the VR, which costs less than two bytes
 
 
 def read_elements(
@@ -59,8 +66,14 @@ def read_elements(
     values: dict[int, bytes] = {}
     at = file.tell()
     window, start = b"", at  # what has been read of the file, and from where: hundreds of elements lie in one
+    is_plain = encoding == EXPLICIT_LITTLE_ENDIAN and stop_at is None and end is not None
     while end is None or at < end:
         offset = at - start
+        if is_plain and end is not None:
+            offset = _read_plain(window, offset, end - start, wanted, values)
+            at = start + offset
+            if at >= end:
+                break
         if offset + _LONGEST_HEAD_BYTES > len(window):
             seek(at)
             window, start, offset = read(_WINDOW_BYTES), at, 0
@@ -111,6 +124,25 @@ def read_elements(
             values[tag] = value
     seek(at)
     return values
+
+
+def _read_plain(window: bytes, offset: int, end: int, wanted: Container[int], values: dict[int, bytes]) -> int:
+    """From `offset` on, the elements in Explicit VR Little Endian that lie whole in `window` and have a length of 2 bytes: nearly all.
+
+    Returns the offset of the first that is not such a one. `end` is that of the data set, from the beginning of the window.
+    """
+    unpack, short_vrs = _unpack_plain, _SHORT_VRS_AS_NUMBERS
+    behind = min(len(window), end)
+    last = behind - _SHORTEST_HEAD_BYTES
+    while offset <= last:
+        group, element, vr, length = unpack(window, offset)
+        stop = offset + _SHORTEST_HEAD_BYTES + length
+        if vr not in short_vrs or stop > behind or group == 0xFFFE:
+            break
+        if (tag := group << 16 | element) in wanted:
+            values[tag] = window[offset + _SHORTEST_HEAD_BYTES : stop]
+        offset = stop
+    return offset
 
 
 def _skip_items(file: BinaryIO, encoding: Encoding, depth: int) -> None:

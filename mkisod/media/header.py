@@ -8,6 +8,7 @@ read, nothing is decoded, memory stays flat however large the file is. What is n
 from __future__ import annotations
 
 import io
+import os
 import sys
 import zlib
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from pydicom.valuerep import PersonName
 
 from mkisod.errors import Code, Permanent
-from mkisod.media.elements import EVERYTHING, EXPLICIT_LITTLE_ENDIAN, Encoding, StructureDefect, read_elements
+from mkisod.media.elements import EVERYTHING, EXPLICIT_LITTLE_ENDIAN, HEAD_BYTES, Encoding, StructureDefect, read_elements
 from mkisod.media.keys import TAGS
 
 _PREAMBLE_BYTES = 128
@@ -68,8 +69,8 @@ def decode_text(value: bytes, character_set: bytes, keyword: str = "") -> str:
 
 def read_header(path: Path) -> Header:
     """Reads the head of the DICOM file at `path`. Raises `Permanent(NONCONFORMANT)` or OSError."""
-    with path.open("rb") as file:
-        return read_header_from(file, path, path.stat().st_size)
+    with path.open("rb", buffering=HEAD_BYTES) as file:
+        return read_header_from(file, path, os.fstat(file.fileno()).st_size)
 
 
 def read_header_from(file: BinaryIO, path: Path, size_bytes: int) -> Header:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+from mkisod.media.elements import HEAD_BYTES
 from mkisod.media.iso import ImageDefect, ImageFile, ImageVolume, is_image, list_files, read_volume
 
 
@@ -42,7 +43,7 @@ class FolderSource:
         self.sizes: Mapping[str, int] = {name.upper(): size for name, size in found.items()} if is_mapped else found
 
     def open(self, path: str) -> BinaryIO:
-        return (self._root / self._names.get(path, path)).open("rb")
+        return (self._root / self._names.get(path, path)).open("rb", buffering=HEAD_BYTES)
 
 
 def _measure_files(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:

@@ -14,8 +14,8 @@ from mkisod.errors import Code, MkisodError, Permanent
 from mkisod.job.manifest import Manifest, ReceivedInstance, StudyListing, check_patients, find_empty_accessions
 from mkisod.job.request import Request
 from mkisod.job.status import Evidence
-from mkisod.pacs.associate import Peer
 from mkisod.pacs.find import find_studies, list_study
+from mkisod.pacs.peer import Peer
 from mkisod.pacs.questions import Questions
 
 

@@ -10,10 +10,12 @@ import struct
 
 from attrs import frozen
 
-C_STORE_RQ, C_FIND_RQ, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x0020, 0x0030, 0x0FFF
+C_STORE_RQ, C_FIND_RQ, C_MOVE_RQ, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x0020, 0x0021, 0x0030, 0x0FFF
 RESPONSE = 0x8000
 NO_DATA_SET = 0x0101
 
+SUCCESS = 0x0000
+PENDING = (0xFF00, 0xFF01)  # PS3.4 Tables C.4-1 and C.4-2; the second: optional keys of a query were not supported
 SOP_CLASS_NOT_SUPPORTED = 0x0122  # PS3.7 Annex C
 UNRECOGNIZED_OPERATION = 0x0211
 INVALID_SOP_INSTANCE = 0x0117
@@ -42,6 +44,9 @@ class Command:
     move_originator_ae_title: str = ""
     move_originator_message_id: int | None = None
     dimse_status: int | None = None
+    completed: int | None = None  # sub-operations of a C-MOVE (PS3.7 Table 9.3-10), as are the next two
+    failed: int | None = None
+    warning: int | None = None
 
 
 def decode_command(raw: bytes) -> Command:
@@ -78,6 +83,9 @@ def decode_command(raw: bytes) -> Command:
         move_originator_ae_title=text(0x1030),
         move_originator_message_id=number(0x1031),
         dimse_status=number(0x0900),
+        completed=number(0x1021),
+        failed=number(0x1022),
+        warning=number(0x1023),
     )
 
 
@@ -106,22 +114,43 @@ def encode_response(command: Command, dimse_status: int, comment: str = "") -> b
 
 def encode_store_request(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> bytes:
     """A C-STORE-RQ (PS3.7 Table 9.3-1) of medium priority; its data set follows."""
-    return _encode_request(C_STORE_RQ, sop_class_uid, message_id, _encode_text(0x1000, sop_instance_uid, b"\0"))
+    instance = _encode_text(0x1000, sop_instance_uid, b"\0")
+    return _encode_request(C_STORE_RQ, sop_class_uid, message_id, _PRIORITY + _DATA_SET_FOLLOWS + instance)
 
 
 def encode_find_request(sop_class_uid: str, message_id: int) -> bytes:
     """A C-FIND-RQ (PS3.7 Table 9.3-3) of medium priority; its identifier follows."""
-    return _encode_request(C_FIND_RQ, sop_class_uid, message_id, b"")
+    return _encode_request(C_FIND_RQ, sop_class_uid, message_id, _PRIORITY + _DATA_SET_FOLLOWS)
+
+
+def encode_move_request(sop_class_uid: str, message_id: int, destination: str) -> bytes:
+    """A C-MOVE-RQ (PS3.7 Table 9.3-9) of medium priority; its identifier follows. `destination` is an AE title."""
+    return _encode_request(C_MOVE_RQ, sop_class_uid, message_id, _encode_text(0x0600, destination, b" ") + _PRIORITY + _DATA_SET_FOLLOWS)
+
+
+def encode_echo_request(sop_class_uid: str, message_id: int) -> bytes:
+    """A C-ECHO-RQ (PS3.7 Table 9.3-12)."""
+    return _encode_request(C_ECHO_RQ, sop_class_uid, message_id, _NO_DATA_SET_FOLLOWS)
+
+
+def encode_cancel_request(message_id: int) -> bytes:
+    """A C-CANCEL-RQ (PS3.7 Tables 9.3-5 and 9.3-11) of the operation with this Message ID. It has no response of its own."""
+    body = _SHORT_ELEMENT.pack(0, 0x0100, 2, C_CANCEL_RQ) + _SHORT_ELEMENT.pack(0, 0x0120, 2, message_id) + _NO_DATA_SET_FOLLOWS
+    return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
+
+
+_PRIORITY = _SHORT_ELEMENT.pack(0, 0x0700, 2, 0)  # medium
+_DATA_SET_FOLLOWS = _SHORT_ELEMENT.pack(0, 0x0800, 2, 0)
+_NO_DATA_SET_FOLLOWS = _SHORT_ELEMENT.pack(0, 0x0800, 2, NO_DATA_SET)
 
 
 def _encode_request(field: int, sop_class_uid: str, message_id: int, rest: bytes) -> bytes:
+    """`rest`: the elements behind the Message ID."""
     body = b"".join(
         (
             _encode_text(0x0002, sop_class_uid, b"\0"),
             _SHORT_ELEMENT.pack(0, 0x0100, 2, field),
             _SHORT_ELEMENT.pack(0, 0x0110, 2, message_id),
-            _SHORT_ELEMENT.pack(0, 0x0700, 2, 0),
-            _SHORT_ELEMENT.pack(0, 0x0800, 2, 0),
             rest,
         )
     )

@@ -20,11 +20,11 @@ from attrs import evolve, frozen
 from mkisod.errors import Code, MkisodError, Permanent, Transient
 from mkisod.job.forwarding import Outcome
 from mkisod.pacs import command as dimse
-from mkisod.pacs.associate import Peer
 from mkisod.pacs.command import Command
 from mkisod.pacs.contexts import choose_context, explain_refusal, plan_associations
 from mkisod.pacs.outgoing import FileChanged
 from mkisod.pacs.pdu import ProposedContext
+from mkisod.pacs.peer import Peer
 from mkisod.pacs.requestor import RequestedAssociation
 from mkisod.pacs.stored import StoredInstance, read_stored
 

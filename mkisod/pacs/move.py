@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from attrs import frozen
 from pydicom.dataset import Dataset
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove  # type: ignore[attr-defined]
 
 from mkisod.errors import Code, MkisodError, Permanent, Transient
 from mkisod.job.moves import Move
-from mkisod.pacs.associate import MOVE, Association, Peer
+from mkisod.pacs import command as dimse
+from mkisod.pacs.command import Command
+from mkisod.pacs.identifier import SYNTAXES, InvalidIdentifier, decode_identifier, encode_identifier
+from mkisod.pacs.pdu import ContextResult, ProposedContext
+from mkisod.pacs.peer import Peer
+from mkisod.pacs.requestor import RequestedAssociation
+from mkisod.pacs.wire import Interrupted
 
-_PENDING = (0xFF00, 0xFF01)
+MOVE: Final = StudyRootQueryRetrieveInformationModelMove
+_CONTEXT_ID: Final = 1
 _CANCEL_TIMEOUT_S = 2.0  # for the final response to a C-CANCEL; an archive may ignore it
 _UID = re.compile(r"[0-9.]{1,64}")
-SUCCESS = 0x0000
 DESTINATION_UNKNOWN = 0xA801  # PS3.4 Table C.4-2
 
 
@@ -37,7 +45,7 @@ class MoveOutcome:
 
     @property
     def succeeded(self) -> bool:
-        return self.dimse_status == SUCCESS
+        return self.dimse_status == dimse.SUCCESS
 
     @property
     def sent(self) -> int | None:
@@ -57,7 +65,7 @@ class RunningMove:
     def __init__(
         self, peer: Peer, ae_title: str, move: Move, *, destination: str, message_id: int, report_change: Callable[[], None]
     ) -> None:
-        self._association = Association(peer, ae_title, [MOVE], response_timeout_s=None)
+        self._association = RequestedAssociation(peer, ae_title, [ProposedContext(_CONTEXT_ID, MOVE, SYNTAXES)])
         self._peer = peer
         self._identifier = make_identifier(move)
         self._destination = destination
@@ -78,11 +86,8 @@ class RunningMove:
 
     def end(self) -> None:
         """Give it up if it is not finished, by a C-CANCEL first (PS3.4 C.4.2.3.2), and wait until its thread has ended."""
-        if self.begun and not self.finished:
-            self._association.cancel(self._message_id, MOVE)
-            self._thread.join(_CANCEL_TIMEOUT_S)
         if not self.finished:
-            self._association.abort()
+            self._association.interrupt()
         self._thread.join()
 
     def _run(self) -> None:
@@ -91,6 +96,8 @@ class RunningMove:
                 self.begun = True
                 self._report_change()
                 self.outcome = self._carry_out()
+        except Interrupted:
+            self.error = Transient(Code.PACS_UNREACHABLE, f"The C-MOVE from {self._peer} was given up.")
         except MkisodError as error:
             self.error = error
         except Exception as error:  # noqa: BLE001 - a defect, and nobody above this frame would see it
@@ -99,18 +106,25 @@ class RunningMove:
             self._report_change()
 
     def _carry_out(self) -> MoveOutcome:
-        if not any(context.abstract_syntax == MOVE for context in self._association.raw.accepted_contexts):
+        association = self._association
+        if (context := association.contexts.get(_CONTEXT_ID)) is None:
             raise Permanent(Code.MOVE_FAILED, f"{self._peer} does not offer C-MOVE in the Study Root model.")
-        responses = self._association.exchange(
-            lambda raw: raw.send_c_move(self._identifier, self._destination, MOVE, msg_id=self._message_id), "a C-MOVE"
-        )
-        for response, identifier in responses:
-            if "Status" not in response:
-                raise Transient(Code.PACS_UNREACHABLE, f"{self._peer} ended the association during a C-MOVE.")
-            if response.Status not in _PENDING:
-                return _make_outcome(response, identifier)
+        request = dimse.encode_move_request(MOVE, self._message_id, self._destination)
+        for response, identifier in self._exchange(request, encode_identifier(self._identifier, context)):
+            if response.dimse_status not in dimse.PENDING:
+                return _make_outcome(response, identifier, context)
             self.responses += 1
-        raise Transient(Code.PACS_UNREACHABLE, f"{self._peer} ended a C-MOVE without a final response.")
+        raise RuntimeError("the responses to a C-MOVE have no end")
+
+    def _exchange(self, request: bytes, identifier: bytes) -> Iterator[tuple[Command, bytes]]:
+        """The responses; after an interruption those that answer a C-CANCEL in time."""
+        association, field = self._association, dimse.C_MOVE_RQ | dimse.RESPONSE
+        association.ask(_CONTEXT_ID, request, identifier)
+        try:
+            while True:
+                yield association.receive("a C-MOVE", field, self._message_id, is_limited=False)
+        except Interrupted:
+            yield from association.cancel(_CONTEXT_ID, field, self._message_id, _CANCEL_TIMEOUT_S)
 
 
 def make_identifier(move: Move) -> Dataset:
@@ -131,19 +145,23 @@ def make_identifier(move: Move) -> Dataset:
     return identifier
 
 
-def _make_outcome(response: Dataset, identifier: Dataset | None) -> MoveOutcome:
-    failed_uids = identifier.get("FailedSOPInstanceUIDList") if identifier is not None else None
+def _make_outcome(response: Command, identifier: bytes, context: ContextResult) -> MoveOutcome:
+    return MoveOutcome(
+        response.dimse_status or 0, response.completed, response.failed, response.warning, _read_failed_uids(identifier, context)
+    )
+
+
+def _read_failed_uids(raw: bytes, context: ContextResult) -> tuple[str, ...]:
+    """Of the identifier of a final response. One that cannot be read names nobody; the counters stand all the same."""
+    try:
+        failed_uids = decode_identifier(raw, context).get("FailedSOPInstanceUIDList")
+    except InvalidIdentifier:
+        return ()
     if isinstance(failed_uids, bytes):  # more than 64 KiB of it comes as VR UN in Explicit VR (PS3.5 6.2.2)
         failed_uids = failed_uids.decode("ascii", "replace").rstrip("\0 ").split("\\")
     elif isinstance(failed_uids, str):
         failed_uids = [failed_uids]
-    return MoveOutcome(
-        response.Status,
-        response.get("NumberOfCompletedSuboperations"),
-        response.get("NumberOfFailedSuboperations"),
-        response.get("NumberOfWarningSuboperations"),
-        tuple(str(uid) for uid in failed_uids or () if _UID.fullmatch(str(uid))),
-    )
+    return tuple(str(uid) for uid in failed_uids or () if _UID.fullmatch(str(uid)))
 
 
 def explain_outcome(peer: Peer, destination: str, outcome: MoveOutcome, *, has_sent: bool = False) -> MkisodError | None:
@@ -152,7 +170,7 @@ def explain_outcome(peer: Peer, destination: str, outcome: MoveOutcome, *, has_s
     `has_sent`: an instance has come from it before, so it knows us. Some archives say A801H too where they could not connect just then.
     """
     dimse_status = outcome.dimse_status
-    if dimse_status == SUCCESS or 0xB000 <= dimse_status <= 0xBFFF:
+    if dimse_status == dimse.SUCCESS or 0xB000 <= dimse_status <= 0xBFFF:
         return None
     if dimse_status == DESTINATION_UNKNOWN and not has_sent:
         return Permanent(Code.MOVE_DESTINATION_UNKNOWN, f"{peer} does not know the move destination {destination}.")

@@ -1,9 +1,9 @@
 """An association that we request, on our own codecs: the requestor's side of the DICOM Upper Layer (PS3.8 section 9.2) in one thread.
 
-Promises that every wait has a limit, that nothing the other side announces is believed beyond the bytes that came, and that however it
-fails there is one `Transient` or `Permanent` that says why, an A-ABORT where the connection still stands, and no association left behind.
-Knows no service: whoever uses it proposes contexts, sends command sets with or without a data set, and receives responses. `interrupt` may
-be called from another thread; who waits then gets `Interrupted`.
+Promises that every wait has a limit or is somebody's to interrupt, that nothing the other side announces is believed beyond the bytes that
+came, and that however it fails there is one `Transient` or `Permanent` that says why, an A-ABORT where the connection still stands, and no
+association left behind. Knows no service: whoever uses it proposes contexts, sends command sets with or without a data set, and receives
+responses. `interrupt` may be called from another thread; who waits then gets `Interrupted`.
 
 | state of PS3.8 Table 9-10 | where | event | action |
 |---|---|---|---|
@@ -17,6 +17,7 @@ be called from another thread; who waits then gets `Interrupted`.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import threading
@@ -24,28 +25,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from mkisod.errors import Code, MkisodError, Transient
+from mkisod.errors import Code, MkisodError, Permanent, Transient
 from mkisod.pacs import command as dimse
 from mkisod.pacs import pdu, requested
-from mkisod.pacs.associate import Peer, explain_rejection
 from mkisod.pacs.command import Command
+from mkisod.pacs.incoming import MAX_LENGTH_BYTES, IncomingMessages, make_violation
 from mkisod.pacs.outgoing import FileChanged, OutgoingMessages
 from mkisod.pacs.pdu import AbortAssociation, ContextResult, InvalidPdu, ProposedContext
+from mkisod.pacs.peer import Peer, explain_rejection
 from mkisod.pacs.tls import explain_tls_failure, make_tls_context
 from mkisod.pacs.wire import ConnectionEnded, Interrupted, Wire
 
-MAX_LENGTH_BYTES = 65536  # of a P-DATA-TF, as we announce it: only responses come
 _MAX_ANSWER_BYTES = 1 << 18  # of an A-ASSOCIATE-AC with 128 contexts some 10,000
-_MAX_DATA_SET_BYTES = 1 << 22  # of an identifier in a response; a list of failed UIDs has 65 bytes for each
 _SLOWEST_BYTES_PER_S = 8192  # of a destination that takes a data set
 _FAREWELL_S = 2.0
-_COMMAND, _LAST = 0b01, 0b10  # the message control header, PS3.8 Annex E.2
 
 _ADVICE = "Check that it runs, and that its host, port and AE title are right (mkisod check)."
-
-
-def _violation(why: str, reason: int = pdu.INVALID_PDU_PARAMETER_VALUE) -> AbortAssociation:
-    return AbortAssociation(pdu.SERVICE_PROVIDER, reason, why)
 
 
 class RequestedAssociation:
@@ -62,7 +57,7 @@ class RequestedAssociation:
         self._interrupt_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._outgoing: OutgoingMessages | None = None  # from the acceptance on, until it ends
         self._in_handshake = self._is_answered = False
-        self._pdu_left = 0  # bytes of the P-DATA-TF that is being read
+        self._incoming: IncomingMessages | None = None
 
     def interrupt(self) -> None:
         """Its waits end by `Interrupted`, from now on."""
@@ -84,7 +79,9 @@ class RequestedAssociation:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if self._outgoing is not None:
-                self._release() if kind is None else self._abort(pdu.SERVICE_USER, pdu.REASON_NOT_SPECIFIED)
+                # What the other side has said for good is all that it has to say: no reason to abort.
+                is_over = kind is None or issubclass(kind, Permanent)
+                self._release() if is_over else self._abort(pdu.SERVICE_USER, pdu.REASON_NOT_SPECIFIED)
         finally:
             self._close()
 
@@ -99,20 +96,39 @@ class RequestedAssociation:
             self._connected.limit_total(self.peer.response_timeout_s + size_bytes / _SLOWEST_BYTES_PER_S)
             self._sending.send(context_id, command, fd, offset, size_bytes)
 
-    def ask(self, context_id: int, command: bytes, data_set: bytes) -> None:
-        """A request with a small data set. Raises `MkisodError`."""
+    def ask(self, context_id: int, command: bytes, data_set: bytes = b"") -> None:
+        """A request with a small data set, or none. Raises `MkisodError`."""
         with self._explaining("a request"):
             self._connected.limit_total(self.peer.response_timeout_s)
             self._sending.send_small(context_id, command, data_set)
 
-    def receive(self, what: str, field: int, message_id: int) -> tuple[Command, bytes]:
-        """The next response to `what`, which has this Command Field and answers this message, and the data set that comes with it."""
+    def receive(self, what: str, field: int, message_id: int, *, is_limited: bool = True) -> tuple[Command, bytes]:
+        """The next response to `what`, which has this Command Field and answers this message, and the data set that comes with it.
+
+        `is_limited` False: whoever waits elsewhere for what the request brings says when that has been too long, and interrupts.
+        """
         with self._explaining(what):
-            self._connected.limit_total(self.peer.response_timeout_s)
-            command, data_set = self._receive()
-            if (command.field, command.message_id) != (field, message_id):
-                raise _violation("a response to something else")
-            return command, data_set
+            self._connected.limit_total(self.peer.response_timeout_s if is_limited else math.inf)
+            return self._receive(field, message_id)
+
+    def cancel(self, context_id: int, field: int, message_id: int, seconds: float) -> Iterator[tuple[Command, bytes]]:
+        """Once a wait was interrupted: a C-CANCEL, and the responses that still come within `seconds`, which nothing interrupts any more.
+
+        Raises `Interrupted` where the wait was interrupted within a response: what follows could not be understood.
+        """
+        if self._receiving.in_message:
+            raise Interrupted
+        with self._explaining("a C-CANCEL"):
+            self._connected.part(seconds)
+            self._sending.send_small(context_id, dimse.encode_cancel_request(message_id), b"")
+            while True:
+                yield self._receive(field, message_id)
+
+    def _receive(self, field: int, message_id: int) -> tuple[Command, bytes]:
+        command, data_set = self._receiving.receive()
+        if (command.field, command.message_id) != (field, message_id):
+            raise make_violation("a response to something else")
+        return command, data_set
 
     @property
     def _connected(self) -> Wire:
@@ -125,6 +141,12 @@ class RequestedAssociation:
         if self._outgoing is None:
             raise RuntimeError("the association is not established")
         return self._outgoing
+
+    @property
+    def _receiving(self) -> IncomingMessages:
+        if self._incoming is None:
+            raise RuntimeError("the association is not established")
+        return self._incoming
 
     def _open(self) -> None:
         tls = None if self.peer.tls is None else make_tls_context(self.peer.tls)
@@ -143,10 +165,11 @@ class RequestedAssociation:
         if pdu_type == pdu.A_ABORT:
             raise ConnectionEnded("it aborted")
         if pdu_type != pdu.A_ASSOCIATE_AC or length > _MAX_ANSWER_BYTES:
-            raise _violation(f"a PDU {pdu_type:02X}H of {length} bytes for an answer", pdu.UNEXPECTED_PDU)
+            raise make_violation(f"a PDU {pdu_type:02X}H of {length} bytes for an answer", pdu.UNEXPECTED_PDU)
         acceptance = requested.decode_associate_acceptance(wire.read(length), self._proposed)
         self.contexts = acceptance.contexts
         self._outgoing = OutgoingMessages(wire, acceptance.max_length_bytes)
+        self._incoming = IncomingMessages(wire, acceptance.contexts)
 
     def _connect(self) -> Wire:
         """To the first of the host's addresses that answers."""
@@ -180,53 +203,6 @@ class RequestedAssociation:
             wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
-
-    def _receive(self) -> tuple[Command, bytes]:
-        command: Command | None = None
-        of_context = 0
-        collected = bytearray()
-        while True:
-            context_id, control, size = self._begin_fragment()
-            if context_id not in self.contexts or of_context not in (0, context_id):
-                raise _violation(f"a message in presentation context {context_id}")
-            if bool(control & _COMMAND) != (command is None):
-                raise _violation("a command where a data set was to come, or a data set without its command")
-            if len(collected) + size > (dimse.MAX_COMMAND_BYTES if command is None else _MAX_DATA_SET_BYTES):
-                raise _violation("a response is too long")
-            of_context = context_id
-            collected += self._connected.read(size)
-            if not control & _LAST:
-                continue
-            if command is not None:
-                return command, bytes(collected)
-            command = _decode_response(bytes(collected))
-            if not command.has_data_set:
-                return command, b""
-            collected.clear()
-
-    def _begin_fragment(self) -> tuple[int, int, int]:
-        """Context ID, message control header and size of the next PDV, whose bytes come next."""
-        wire = self._connected
-        while not self._pdu_left:
-            pdu_type, length = wire.unpack(pdu.PDU_HEADER)
-            if pdu_type == pdu.P_DATA_TF:
-                if length > MAX_LENGTH_BYTES:
-                    raise _violation(f"a P-DATA-TF of {length} bytes")
-                self._pdu_left = length
-            elif pdu_type == pdu.A_ABORT:
-                raise ConnectionEnded("it aborted")
-            elif pdu_type == pdu.A_RELEASE_RQ:
-                wire.send(pdu.encode_release_response())
-                raise ConnectionEnded("it released the association")
-            else:
-                raise _violation(f"a PDU {pdu_type:02X}H during data transfer", pdu.UNEXPECTED_PDU)
-        if self._pdu_left < pdu.PDV_HEADER.size:
-            raise _violation("a PDV is cut short")
-        item_length, context_id, control = wire.unpack(pdu.PDV_HEADER)
-        self._pdu_left -= 4 + item_length
-        if item_length < 2 or self._pdu_left < 0:
-            raise _violation(f"a PDV of {item_length} bytes")
-        return context_id, control, item_length - 2
 
     @contextlib.contextmanager
     def _explaining(self, what: str) -> Iterator[None]:
@@ -265,6 +241,7 @@ class RequestedAssociation:
         with contextlib.suppress(ConnectionEnded, TimeoutError, Interrupted):
             wire.limit_total(self.peer.connect_timeout_s)
             wire.send(requested.encode_release_request())
+            wire.skip(self._receiving.pdu_left)
             while (pdu_type := (header := wire.unpack(pdu.PDU_HEADER))[0]) not in (pdu.A_RELEASE_RP, pdu.A_ABORT):
                 if pdu_type == pdu.A_RELEASE_RQ:  # both at once: Sta9
                     wire.send(pdu.encode_release_response())
@@ -286,13 +263,3 @@ class RequestedAssociation:
         if self._interrupt_fd >= 0:  # nobody writes to it where there is no wire
             os.close(self._interrupt_fd)
             self._interrupt_fd = -1
-
-
-def _decode_response(raw: bytes) -> Command:
-    try:
-        command = dimse.decode_command(raw)
-    except dimse.InvalidCommand as error:
-        raise _violation(str(error)) from error
-    if not command.field & dimse.RESPONSE or command.dimse_status is None:
-        raise _violation("a message that is no response")
-    return command

@@ -20,10 +20,10 @@ from mkisod.job.request import Request
 from mkisod.job.rest import Rest
 from mkisod.job.status import Evidence
 from mkisod.pacs.asking import Asking, refuse_empty
-from mkisod.pacs.associate import Peer
 from mkisod.pacs.expectation import Expectation
 from mkisod.pacs.expectations import Expectations, ExpectedMove
 from mkisod.pacs.move import MoveOutcome, RunningMove, explain_outcome
+from mkisod.pacs.peer import Peer
 from mkisod.pacs.waiting import Interrupted, Waiting
 
 _MOST_LATE_LOOKS = 2  # at what may have come late, after everything that was announced is there
@@ -155,7 +155,11 @@ class Retrieval:
     def _adopt(self, found: Iterable[StudyListing], expectation: Expectation) -> None:
         def look_up() -> None:
             self._check_interrupted()
-            self._report(expectation)
+            try:
+                self._report(expectation)
+            except MkisodError as error:  # of what has come, not of the listing
+                expectation.fail(error)
+                raise
 
         listed = self._asking.list(self._request, found, Evidence(self._settings.query), look_up)
         manifest = recall_counted(listed, self._counted)
@@ -172,6 +176,8 @@ class Retrieval:
             self._list(expectation)
         except MkisodError as error:
             self._check_interrupted()
+            if expectation.fault is not None:
+                raise expectation.fault from error
             self._log.info("listing_put_off", error=error.code, message=error.message, advice=error.advice)
 
     def _look_again(self, expectation: Expectation) -> bool:

@@ -14,9 +14,9 @@ from attrs import frozen
 from mkisod.config.settings import PacsSettings
 from mkisod.errors import Code, MkisodError, Permanent, Transient
 from mkisod.job.moves import Move
-from mkisod.pacs.associate import Peer
 from mkisod.pacs.contact import Contact
 from mkisod.pacs.move import DESTINATION_UNKNOWN, MoveOutcome, RunningMove
+from mkisod.pacs.peer import Peer
 
 _LOOK_INTERVAL_S = 0.1  # a person waits at a terminal, for one instance
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
-
-from attrs import frozen
 
 from mkisod.config.settings import TlsSettings
 from mkisod.errors import Code, MkisodError, Permanent, Transient
@@ -26,39 +23,6 @@ def make_tls_context(settings: TlsSettings) -> ssl.SSLContext:
     except OSError as error:
         raise Permanent(Code.CONFIGURATION_INVALID, f"Certificate, key or CA cannot be used: {error.strerror or error}.") from error
     return context
-
-
-@frozen
-class TlsFailure:
-    error: OSError
-    in_handshake: bool
-
-
-def remember_failures(context: ssl.SSLContext) -> list[TlsFailure]:
-    """What goes wrong with the sockets of this context, in order: for a library that only logs it."""
-    failures: list[TlsFailure] = []
-
-    class TellingSocket(ssl.SSLSocket):
-        def do_handshake(self, block: bool = False) -> None:
-            try:
-                super().do_handshake(block)
-            except OSError as error:
-                failures.append(TlsFailure(error, in_handshake=True))
-                raise
-
-        def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-            try:
-                return super().recv(buflen, flags)
-            except (ssl.SSLError, ConnectionError) as error:  # no other: ssl itself asks a socket that is not yet connected
-                failures.append(TlsFailure(error, in_handshake=False))
-                raise
-
-        def shutdown(self, how: int) -> None:
-            with contextlib.suppress(OSError):  # it has ended already; pynetdicom would not close it then
-                super().shutdown(how)
-
-    context.sslsocket_class = TellingSocket
-    return failures
 
 
 def explain_tls_failure(peer: object, host: str, error: BaseException | None, *, in_handshake: bool) -> MkisodError:

@@ -15,9 +15,9 @@ from mkisod.errors import Code, Transient
 from mkisod.job.manifest import Manifest
 from mkisod.job.moves import Move
 from mkisod.job.status import Evidence
-from mkisod.pacs.associate import Peer
 from mkisod.pacs.expectation import Expectation
 from mkisod.pacs.move import MoveOutcome, RunningMove
+from mkisod.pacs.peer import Peer
 
 
 class Interrupted(BaseException):

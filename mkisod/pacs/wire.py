@@ -54,7 +54,7 @@ class Wire:
         self._poll.register(interrupt_fd, select.POLLIN)
 
     def limit_total(self, seconds: float) -> None:
-        """From now on everything together has to come within `seconds`: what PS3.8 calls a timer."""
+        """From now on everything together has to come within `seconds`, which may be infinite: what PS3.8 calls a timer."""
         self._deadline = time.monotonic() + seconds
 
     def limit_idle(self, seconds: float) -> None:
@@ -73,8 +73,9 @@ class Wire:
 
     def part(self, seconds: float) -> None:
         """The association is over: only the other side's closing is still awaited, no longer than that, and interrupted no more."""
-        self._poll.unregister(self._interrupt_fd)
-        self._interrupted = False
+        if self._interrupt_fd >= 0:
+            self._poll.unregister(self._interrupt_fd)
+        self._interrupt_fd, self._interrupted = -1, False
         self.limit_total(seconds)
 
     def unpack(self, header: struct.Struct) -> tuple[int, ...]:
@@ -147,9 +148,9 @@ class Wire:
             rest = bytes(self._view[self._start : self._end])  # a header that lies across the end: a few bytes
             self._view[: len(rest)] = rest
             self._start, self._end = 0, len(rest)
-        count = self._attempt(self._sock.recv_into, select.POLLIN, self._view[self._end :])
         if self._interrupted:  # also where data never stops coming
             raise Interrupted
+        count = self._attempt(self._sock.recv_into, select.POLLIN, self._view[self._end :])
         if not count:
             raise ConnectionEnded("closed by the other side")
         self._end += count
@@ -174,7 +175,8 @@ class Wire:
         # would hold back for 40 ms. The option does not last, so it is set each time before sleeping.
         if event == select.POLLIN:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        if remaining_s <= 0 or not (ready := self._poll.poll(math.ceil(remaining_s * 1000))):
+        limit_ms = None if math.isinf(remaining_s) else math.ceil(remaining_s * 1000)
+        if remaining_s <= 0 or not (ready := self._poll.poll(limit_ms)):
             raise TimeoutError
         if self._interrupted and any(fd == self._interrupt_fd for fd, _ in ready):
             raise Interrupted

@@ -9,7 +9,7 @@ from pydicom.datadict import dictionary_description
 from mkisod import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from mkisod.config.settings import PacsSettings
 from mkisod.media.profile import NAMES
-from mkisod.pacs import association, find, reception, requestor
+from mkisod.pacs import association, find, incoming, reception
 from mkisod.pacs.settings import ReceiverSettings
 from tests.integration.conformance.document import PATH
 
@@ -24,7 +24,7 @@ def test_what_is_told_in_an_association() -> None:
     assert [row[0] for row in _rows("Implementation Version Name")] == [IMPLEMENTATION_VERSION_NAME]
     ((received, requested),) = _rows("Maximum Length Received")
     assert received == f"{association.MAX_LENGTH_BYTES:,}"
-    assert requested.startswith(f"{requestor.MAX_LENGTH_BYTES:,};")
+    assert requested.startswith(f"{incoming.MAX_LENGTH_BYTES:,};")
 
 
 def test_time_outs() -> None:

@@ -11,8 +11,8 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import UID
 
 from mkisod.forwarding import make_convert
-from mkisod.pacs.associate import Peer
 from mkisod.pacs.forward import Sender, Sent
+from mkisod.pacs.peer import Peer
 from mkisod.pacs.stored import StoredInstance, read_stored
 from tests.processes import HOST
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +14,9 @@ from mkisod.config.settings import TlsSettings
 from mkisod.errors import Code, MkisodError, Permanent, Transient
 from mkisod.forwarding import make_convert
 from mkisod.job.forwarding import Outcome
-from mkisod.pacs.associate import Peer, send_echo
+from mkisod.pacs.echo import send_echo
 from mkisod.pacs.forward import Sender
+from mkisod.pacs.peer import Peer
 from mkisod.pacs.receiver import Receiver, ReceiverSettings
 from mkisod.pacs.settings import TlsSettings as ReceiverTls
 from mkisod.pacs.stored import read_stored
@@ -57,7 +57,7 @@ def store(peer: Peer) -> None:
 
 def echo(peer: Peer) -> None:
     """By pynetdicom's, as PACSs are asked."""
-    send_echo(peer, "CDRECORD", time.monotonic)
+    send_echo(peer, "CDRECORD")
 
 
 @contextmanager

@@ -202,7 +202,8 @@ def test_instances_that_come_late_are_picked_up(asked: Asked) -> None:
     assert len(first.sent_uids) == ALL - 4
     assert sorted(uid for move in further for uid in move.sent_uids) == sorted(asked.uids - set(first.sent_uids))
     levels = [query.keys["QueryRetrieveLevel"] for query in asked.pacs.queries[asked_before:]]
-    assert levels.count("STUDY") == 3, "asked, looked again, and looked once more"
+    # The listing may come just before the first move is over, or just behind it: then what came late is seen, and moved, at once.
+    assert levels.count("STUDY") >= 2, "asked, and looked again"
 
 
 def test_nothing_is_listed_again_where_nothing_has_come_late(asked: Asked) -> None:

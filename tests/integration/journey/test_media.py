@@ -32,12 +32,14 @@ STUDIES: dict[str, Callable[[], Sequence[Dataset | str]]] = {
     "IMPLICIT": lambda: [make_implicit(number) for number in (1, 2)] + [make_in_study("IMPLICIT", 3)],
     "JPEG": lambda: ["SC_rgb_jpeg_dcmtk.dcm"],
     "STUCK": lambda: ["693_J2KI.dcm"],
-    "BAD": lambda: [make_unverified(), *(make_in_study("BAD", number) for number in range(1, 4))],
+    "BAD": lambda: [make_unverified("BAD"), *(make_in_study("BAD", number) for number in range(1, 4))],
+    "BAD_OF_MANY": lambda: [make_unverified("BAD_OF_MANY"), *(make_in_study("BAD_OF_MANY", n, series=n) for n in range(1, 201))],
 }
 
 
-def make_in_study(accession: str, number: int) -> Dataset:
-    ds = make_object(number=number, series=number % 3 + 1, study_uid=f"1.2.826.0.1.3680043.8.498.2.{list(STUDIES).index(accession)}")
+def make_in_study(accession: str, number: int, *, series: int | None = None) -> Dataset:
+    study_uid = f"1.2.826.0.1.3680043.8.498.2.{list(STUDIES).index(accession)}"
+    ds = make_object(number=number, series=series or number % 3 + 1, study_uid=study_uid)
     ds.AccessionNumber = accession
     return ds
 
@@ -54,10 +56,10 @@ def make_implicit(number: int) -> Dataset:
     return ds
 
 
-def make_unverified() -> Dataset:
+def make_unverified(accession: str) -> Dataset:
     """A report that is verified, but nothing says when: no record can be made of it (PS3.3 F.5.22)."""
     ds = make_object_with_all_keys(uid.ComprehensiveSRStorage, 0)  # of the first series that is sent
-    other = make_in_study("BAD", 1)
+    other = make_in_study(accession, 1)
     for keyword in ("AccessionNumber", "StudyInstanceUID"):
         setattr(ds, keyword, other.get(keyword))
     del ds.VerifyingObserverSequence
@@ -213,10 +215,14 @@ def test_what_cannot_be_converted_is_nonconformant_under_a_profile_asked_for(war
     assert "auto" in error["advice"]
 
 
-def test_an_object_that_no_disc_can_hold_ends_the_request_while_others_still_come(ward: Ward) -> None:
-    """The archive stops after the first instance: only who reads what has come learns that the rest is not worth waiting for."""
+@pytest.mark.parametrize("accession", ["BAD", "BAD_OF_MANY"])
+def test_an_object_that_no_disc_can_hold_ends_the_request_while_others_still_come(ward: Ward, accession: str) -> None:
+    """The archive stops after the first instances: only who reads what has come learns that the rest is not worth waiting for.
+
+    Where there are many series it comes while they are still being listed.
+    """
     with ward.told(Faults(stall_after=2)):
-        status = ward.site.request("early", "BAD", states="failed", deadline_s=30)
+        status = ward.site.request(f"early-{accession}", accession, states="failed", deadline_s=30)
     assert status["error"]["code"] == "nonconformant"
     assert "Verification DateTime" in status["error"]["message"]
     assert 0 < status["progress"]["instances_received"] < status["progress"]["instances_expected"]
