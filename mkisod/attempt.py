@@ -20,7 +20,6 @@ from mkisod.job.progress import Account, describe_job
 from mkisod.job.record import JobRecord
 from mkisod.job.retry import History, RetryRules, note_failure, plan_retry
 from mkisod.job.status import Result, Status
-from mkisod.media.disc import ObjectIndex
 from mkisod.pacs.expectation import Expectation
 from mkisod.pacs.expectations import Expectations
 from mkisod.spool.jobs import Job
@@ -49,7 +48,6 @@ class Attempt:
         self.log = services.host.log.bind(ticket=job.ticket, job=job.id)
         self.account = Account(services.spool.jobs.read_request(job))
         self.cancelled = threading.Event()
-        self.index = ObjectIndex()
         self._began_s = self._written_s = self._phase_began_s = self._host.clock_s()
 
     def take(self) -> None:
@@ -157,12 +155,7 @@ class Attempt:
         self.account = evolve(self.account, manifest=manifest, received=received, bytes_received=expectation.bytes_received)
 
     def report(self, expectation: Expectation) -> None:
-        """Read what has newly come for the disc, so that little is left to do at the end, and write the progress at most once a second.
-
-        Raises `Permanent(NONCONFORMANT)` for an instance that no disc can hold.
-        """
-        for uid in expectation.take_untold():
-            self.index.describe(expectation.objects.path(uid))
+        """Write the progress, at most once a second."""
         if self._is_due():
             self.take_stock(expectation)
             self._write_progress()

@@ -34,6 +34,7 @@ from mkisod.pacs.received import read_received
 from mkisod.pacs.retrieval import Retrieval
 from mkisod.pacs.waiting import Interrupted
 from mkisod.pacs.wire import Interrupted as ConnectionInterrupted
+from mkisod.reading import Reading
 from mkisod.spool.jobs import Job, JobGone
 from mkisod.spool.objects import Objects
 
@@ -167,10 +168,11 @@ class Worker:
             self._attempt = None
 
     def _carry(self, attempt: Attempt) -> None:
-        retrieved = self._retrieve(attempt)
-        self._end_turn(attempt.job.id, ())
-        attempt.advance(Event.RETRIEVED, **attempt.describe_instances())
-        result = self._assemble(attempt, retrieved)
+        with Reading() as reading:
+            retrieved = self._retrieve(attempt, reading)
+            self._end_turn(attempt.job.id, ())
+            attempt.advance(Event.RETRIEVED, **attempt.describe_instances())
+            result = self._assemble(attempt, retrieved, reading)
         attempt.advance(Event.ASSEMBLED, volumes=len(result.volumes))
         self._check_interrupted()  # the last moment at which a request can be withdrawn
         attempt.publish(result, retrieved.shortage)
@@ -193,7 +195,7 @@ class Worker:
         self._check_interrupted()
         attempt.report_assembly(done, total)
 
-    def _retrieve(self, attempt: Attempt) -> Retrieved:
+    def _retrieve(self, attempt: Attempt, reading: Reading) -> Retrieved:
         services, job, request = self._services, attempt.job, attempt.account.request
         name = request.pacs or services.config.default_pacs
         if name not in services.config.pacs:
@@ -219,7 +221,8 @@ class Worker:
         attempt.account = evolve(attempt.account, manifest=manifest, received_before=len(expectation.received))
         shortage = None
         try:
-            self._retrieval.fetch(expectation)
+            with reading.follow(expectation):
+                self._retrieval.fetch(expectation)
         except Transient as error:
             if error.code is not Code.INCOMPLETE or not ("partial" in request.allow or job.record.allow_partial):
                 raise
@@ -229,7 +232,7 @@ class Worker:
         missing = expectation.find_shortage()
         return Retrieved(objects, missing, shortage, tuple(expectation.warnings))
 
-    def _assemble(self, attempt: Attempt, retrieved: Retrieved) -> Result:
+    def _assemble(self, attempt: Attempt, retrieved: Retrieved, reading: Reading) -> Result:
         job, request, media, host = attempt.job, attempt.account.request, self._services.config.media, self._services.host
         now, medium = host.now(), request.medium or media.medium
         order = DiscOrder(
@@ -250,10 +253,10 @@ class Worker:
             creator=f"mkisod {__version__}",
         )
         self._services.spool.jobs.make_result_directory(job)
-        report_progress = partial(self._report_assembly, attempt)
-        uids, path = attempt.account.received, retrieved.objects.path
+        report = partial(self._report_assembly, attempt)
+        uids, path, result = attempt.account.received, retrieved.objects.path, job.directory.result
         with self._services.spool.jobs.sync_meanwhile(map(path, uids)):
-            disc = build_disc(order, map(path, uids), job.directory.result, report_progress=report_progress, index=attempt.index)
+            disc = build_disc(order, map(path, uids), result, report_progress=report, index=reading.index, digests=reading.digests)
         return describe_disc(job.id, disc, retrieved.warnings)
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import filecmp
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from attrs import evolve, frozen
 
 from mkisod.errors import Code, Permanent, Transient
 from mkisod.job.status import Volume
+from mkisod.media.ahead import ObjectReader
 from mkisod.media.consistency import sort_out
 from mkisod.media.convert import Conversion
 from mkisod.media.fileset import FileSetOrder, make_file_set, measure_extras
@@ -28,13 +29,25 @@ from mkisod.media.hierarchy import build_hierarchy
 from mkisod.media.index import ObjectIndex
 from mkisod.media.profile import AS_RECEIVED, AUTO
 from mkisod.media.records import Substitution
-from mkisod.media.sums import Digests, write_sums
+from mkisod.media.sums import Digests, Sums
 from mkisod.media.volumes import cut_volumes, find_capacity, make_volume_uid, name_volume
 
 # Where converted objects lie until they are linked; no File-set ID has a dot.
 _CONVERTED = ".converted"
 
-__all__ = ["AS_RECEIVED", "AUTO", "Conversion", "Disc", "DiscOrder", "ObjectIndex", "Substitution", "Volume", "build_disc"]
+__all__ = [
+    "AS_RECEIVED",
+    "AUTO",
+    "Conversion",
+    "Digests",
+    "Disc",
+    "DiscOrder",
+    "ObjectIndex",
+    "ObjectReader",
+    "Substitution",
+    "Volume",
+    "build_disc",
+]
 
 
 @frozen
@@ -74,11 +87,12 @@ def build_disc(
     *,
     report_progress: Callable[[int, int], None],
     index: ObjectIndex | None = None,
+    digests: Digests | None = None,
 ) -> Disc:
     """Makes the disc in `directory`, which exists, is empty, and lies on the file system of the objects.
 
     `report_progress` gets bytes done and bytes in all, and (0, 1) as long as nothing is known yet; what it raises passes through.
-    `index` may know objects from before.
+    `index` and `digests` may know objects from before.
     """
     describe = (index or ObjectIndex()).describe
     instances = []
@@ -88,10 +102,11 @@ def build_disc(
     if not instances:
         raise Permanent(Code.NOTHING_SELECTED, "There is no object to make a disc of.")
     contents = sort_out(instances, allow_several_patients=order.allow_several_patients, have_same_content=_have_same_content)
-    with _naming_a_full_disk(), Digests(directory) as digests:
+    with _naming_a_full_disk(), Digests() if digests is None else nullcontext(digests) as known:
         fitting = fit_profile(contents, order.medium, order.profile, directory / _CONVERTED, lambda: report_progress(0, 1))
         volumes = cut_volumes(fitting.contents, order.medium, measure_extras(order.extras))
         names = tuple(name_volume(order.file_set_id, number, len(volumes)) for number in range(1, len(volumes) + 1))
+        sums = Sums(directory, known)
         progress = _Progress(len(volumes), report_progress)
         made: list[Volume] = []
         substitutions: list[Substitution] = []
@@ -115,20 +130,19 @@ def build_disc(
                 profile=fitting.profile,
                 conversions=fitting.conversions,
             )
-            made.append(make_file_set(file_set, hierarchy, directory, digests, progress.of_volume(number)))
+            made.append(make_file_set(file_set, hierarchy, directory, sums, progress.of_volume(number)))
             substitutions += hierarchy.substitutions
             warnings += hierarchy.warnings
         if (directory / _CONVERTED).exists():
             shutil.rmtree(directory / _CONVERTED)
-        sums = digests.finish()
-        write_sums(directory, sums)
-    finished = tuple(_add_digest(volume, sums) for volume in made)
+        sums.write()
+        finished = tuple(_add_digest(volume, sums) for volume in made)
     return Disc(finished, tuple(substitutions), tuple(dict.fromkeys(warnings)), fitting.conversions)
 
 
-def _add_digest(volume: Volume, sums: Mapping[str, bytes]) -> Volume:
+def _add_digest(volume: Volume, sums: Sums) -> Volume:
     packed = volume.image or volume.archive
-    return evolve(volume, sha256=sums[packed].hex()) if packed else volume
+    return evolve(volume, sha256=sums.find(packed)) if packed else volume
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from mkisod.media.iso import is_iso_name
 from mkisod.media.iso_layout import SECTOR_BYTES
 from mkisod.media.iso_writer import write_image
 from mkisod.media.pages import PageFacts, render_index, render_readme
-from mkisod.media.sums import Digests
+from mkisod.media.sums import Sums
 from mkisod.media.verify import Fault, compare_trees, verify_path
 
 # Names that the tree has itself, or that a reader would start by itself (PS3.15, and the advice against it in IHE PDI).
@@ -53,30 +53,30 @@ class FileSetOrder:
 
 
 def make_file_set(
-    order: FileSetOrder, hierarchy: Hierarchy, directory: Path, digests: Digests, report_progress: Callable[[int, int], None]
+    order: FileSetOrder, hierarchy: Hierarchy, directory: Path, sums: Sums, report_progress: Callable[[int, int], None]
 ) -> Volume:
-    """Makes one volume in `directory`. Its files are given to `digests`, and its `sha256` is left out until that has finished.
+    """Makes one volume in `directory`. Its files are given to `sums`, and its `sha256` is left out.
 
     Raises `Permanent(INTERNAL)` where it does not stand its own check, OSError.
     """
     tree = directory / order.file_set_id
     files = _make_tree(order, hierarchy, tree)
     if "dir" in order.output:
-        digests.add(f"{tree.name}/{name}" for name in files)
+        sums.add(f"{tree.name}/{name}" for name in files)
     _refuse_faults(verify_path(tree))
     image = archive = None
     if "iso" in order.output:
         image = directory / f"{order.file_set_id}.ISO"
         report = _report_part(report_progress, 0, "zip" in order.output)
         write_image(image, order.file_set_id, tree, files, order.created, report_progress=report)
-        digests.add([image.name])
+        sums.add([image.name])
         _refuse_faults(compare_trees(image, tree))
         if order.capacity_bytes is not None and image.stat().st_size > order.capacity_bytes:
             raise Permanent(Code.INTERNAL, f"The image has {image.stat().st_size} bytes; the medium takes {order.capacity_bytes}.")
     if "zip" in order.output:
         archive = directory / f"{order.file_set_id}.ZIP"
         write_archive(archive, tree, files, order.created, _report_part(report_progress, 1, "iso" in order.output))
-        digests.add([archive.name])
+        sums.add([archive.name])
         _refuse_faults(compare_trees(archive, tree))
     if "dir" not in order.output:
         shutil.rmtree(tree)

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from attrs import evolve
 
 from mkisod.media.encoding import Elements
-from mkisod.media.header import read_header
+from mkisod.media.header import Header, read_header
 from mkisod.media.records import Instance, describe_instance
+from mkisod.media.sums import make_version
 
 _Value = TypeVar("_Value", bound=Hashable)
 
@@ -31,12 +32,16 @@ class ObjectIndex:
     def describe(self, path: Path) -> Instance:
         """What the records over the object at `path` hold. Raises `Permanent(NONCONFORMANT)` or OSError."""
         status = path.stat()
-        version = status.st_ino << 64 | status.st_mtime_ns  # one number weighs less than a tuple of them
         known = self._known.get(os.fspath(path))
-        if known is None or known[0] != version or known[1].size_bytes != status.st_size:
-            instance = self._share_parts(describe_instance(read_header(path)))
-            known = self._known[instance.path] = (version, instance)
+        if known is None or known[0] != make_version(status):
+            return self.keep(status, read_header(path))
         return known[1]
+
+    def keep(self, status: os.stat_result, header: Header) -> Instance:
+        """The same for an object whose head was read when it had this status. Raises `Permanent(NONCONFORMANT)`."""
+        instance = self._share_parts(describe_instance(header))
+        self._known[instance.path] = (make_version(status), instance)
+        return instance
 
     def _share_parts(self, instance: Instance) -> Instance:
         """Most of what an instance says, its siblings say too."""

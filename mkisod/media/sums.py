@@ -1,16 +1,18 @@
 """SHA256SUMS: the digests of all files of a result, in the form of sha256sum(1).
 
 They are computed in threads of their own while the disc goes on being made and checked: hashing holds no lock of the interpreter, so what
-processors there are do it beside the work, and help each other with what is left at the end.
+processors there are do it beside the work, and help each other with what is left at the end. A digest belongs to the bytes, not to a name:
+a link on the disc to an object that came has the digest of that object (ahead.py), as long as it has not changed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -18,65 +20,119 @@ from typing import Self
 
 SUMS_NAME = "SHA256SUMS"
 _MOST_THREADS = 4
+BLOCK_BYTES = 1 << 20  # most objects in one piece: around each, threads take the interpreter from one another
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+
+
+def make_version(status: os.stat_result) -> int:
+    """What a file is at a time, whatever its name. One number weighs less than a tuple of them."""
+    return (status.st_ino << 64 | status.st_mtime_ns) << 64 | status.st_size
+
+
+class Digests:
+    """Digests of files, as a context manager; when it is left, what is still to do is dropped.
+
+    `add` is advice: what could not be read then, or has changed since, is read by `find`. Any thread may call either.
+    """
+
+    def __init__(self) -> None:
+        self._paths: SimpleQueue[str | None] = SimpleQueue()
+        self._digests: dict[int, bytes] = {}  # by version
+        self._running: dict[int, threading.Event] = {}
+        self._lock = threading.Lock()  # guards the two above
+        self._given_up = False
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._given_up = True
+        for _ in self._threads:
+            self._paths.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def add(self, path: Path) -> None:
+        """A file whose digest somebody will want, and that nobody writes to any more."""
+        self._paths.put(os.fspath(path))
+        if not self._threads:
+            count = min(os.cpu_count() or 1, _MOST_THREADS)
+            self._threads = [threading.Thread(target=self._run, name=f"digests-{number}", daemon=True) for number in range(count)]
+            for thread in self._threads:
+                thread.start()
+
+    def find(self, path: Path) -> bytes:
+        """Waits where it is just being computed. Raises OSError where the file cannot be read."""
+        return self._compute(os.fspath(path), bytearray(BLOCK_BYTES))
+
+    def keep(self, status: os.stat_result, digest: bytes) -> None:
+        """The digest of a file that was read when it had this status."""
+        with self._lock:
+            self._digests[make_version(status)] = digest
+
+    def _run(self) -> None:
+        block = bytearray(BLOCK_BYTES)
+        while (path := self._paths.get()) is not None and not self._given_up:
+            with contextlib.suppress(OSError):  # `find` will meet it again
+                self._compute(path, block)
+
+    def _compute(self, path: str, block: bytearray) -> bytes:
+        version = make_version(os.stat(path))  # noqa: PTH116 - a name, not a Path
+        with self._lock:
+            if (digest := self._digests.get(version)) is not None:
+                return digest
+            other = self._running.get(version)
+            if other is None:
+                self._running[version] = threading.Event()
+        if other is not None:
+            other.wait()
+            return self._compute(path, block)
+        try:
+            digest = self._hash(path, block)
+            with self._lock:
+                self._digests[version] = digest
+        finally:
+            with self._lock:
+                self._running.pop(version).set()
+        return digest
+
+    def _hash(self, path: str, block: bytearray) -> bytes:
+        digest, view = hashlib.sha256(), memoryview(block)
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a name, not a Path
+            while count := file.readinto(block):
+                if self._given_up:
+                    raise InterruptedError
+                digest.update(view[:count])
+        return digest.digest()
+
+
+class Sums:
+    """The files below `directory` that SHA256SUMS is to name."""
+
+    def __init__(self, directory: Path, digests: Digests) -> None:
+        self._directory = directory
+        self._digests = digests
+        self._names: list[str] = []
+
+    def add(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._names.append(name)
+            self._digests.add(self._directory / name)
+
+    def write(self) -> None:
+        """Writes SHA256SUMS above all the files. Raises OSError."""
+        with (self._directory / SUMS_NAME).open("w", encoding="ascii") as sums:
+            sums.writelines(f"{self.find(name)}  {name}\n" for name in sorted(self._names))
+
+    def find(self, name: str) -> str:
+        """The digest of a file as hexadecimal digits. Raises OSError."""
+        return self._digests.find(self._directory / name).hex()
 
 
 def compute_digest(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-class Digests:
-    """Digests of finished files below `directory`, as a context manager; when it is left early, what is still to do is dropped."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._names: SimpleQueue[str | None] = SimpleQueue()
-        self._digests: dict[str, bytes] = {}
-        self._error: Exception | None = None
-        self._given_up = False
-        count = min(os.cpu_count() or 1, _MOST_THREADS)
-        self._threads = [threading.Thread(target=self._run, name=f"digests-{number}", daemon=True) for number in range(count)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._given_up = True
-        self._end()
-
-    def add(self, names: Iterable[str]) -> None:
-        """Files that nobody changes or removes any more before `finish` returns."""
-        for name in names:
-            self._names.put(name)
-
-    def finish(self) -> Mapping[str, bytes]:
-        """The digest of every file that was added. Raises OSError where one could not be read."""
-        self._end()
-        if self._error is not None:
-            raise self._error
-        return self._digests
-
-    def _end(self) -> None:
-        for _ in self._threads:
-            self._names.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        try:
-            while (name := self._names.get()) is not None and not self._given_up:
-                self._digests[name] = compute_digest(self._directory / name)
-        except Exception as error:  # noqa: BLE001 - raised again by `finish`
-            self._error, self._given_up = error, True
-
-
-def write_sums(directory: Path, digests: Mapping[str, bytes]) -> None:
-    """Writes SHA256SUMS into `directory`, above all the files."""
-    with (directory / SUMS_NAME).open("w", encoding="ascii") as sums:
-        sums.writelines(f"{digests[name].hex()}  {name}\n" for name in sorted(digests))
 
 
 def check_sums(path: Path) -> Iterator[tuple[str, str]]:

@@ -46,9 +46,9 @@ class ObjectStore(Protocol):
 class Expectation:
     """What one job waits for, and what of it has come.
 
-    `changed` guards all of it. It is notified when nothing that is known by name is missing any more, at a fault and by `notify`, but only
-    at every so many instances: a job that waits reads them for the disc while others arrive, and a thousand wake-ups would take the
-    processor from the receiver.
+    `changed` guards all of it. It is notified when nothing that is known by name is missing any more, at a fault, when it is closed and by
+    `notify`, but only at every so many instances: who reads them for the disc while others arrive would take the processor from the
+    receiver if each woke it up.
     """
 
     def __init__(self, job: str, ticket: str, manifest: Manifest, objects: ObjectStore, received: Iterable[ReceivedInstance]) -> None:
@@ -101,11 +101,13 @@ class Expectation:
         self.bytes_received += instance.size_bytes
         self._untold.append(uid)
 
-    def take_untold(self) -> list[str]:
-        """The SOP Instance UIDs of what has come since this was last asked."""
+    def wait_untold(self) -> list[str] | None:
+        """The SOP Instance UIDs of what has come since this was last asked: some, or None once it is closed. For one thread."""
         with self.changed:
+            while not (self._untold or self.closed):
+                self.changed.wait()
             untold, self._untold = self._untold, []
-            return untold
+            return None if self.closed else untold
 
     def notify(self) -> None:
         with self.changed:
@@ -170,6 +172,7 @@ class Expectation:
         """From here on nothing is taken any more, not even what is just arriving; what has come."""
         with self.changed:
             self.closed = True
+            self.changed.notify_all()
             return dict(self.received)
 
     def note_error(self, error: OSError) -> None:

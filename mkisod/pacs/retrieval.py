@@ -155,11 +155,7 @@ class Retrieval:
     def _adopt(self, found: Iterable[StudyListing], expectation: Expectation) -> None:
         def look_up() -> None:
             self._check_interrupted()
-            try:
-                self._report(expectation)
-            except MkisodError as error:  # of what has come, not of the listing
-                expectation.fail(error)
-                raise
+            self._report(expectation)
 
         listed = self._asking.list(self._request, found, Evidence(self._settings.query), look_up)
         manifest = recall_counted(listed, self._counted)
@@ -176,8 +172,6 @@ class Retrieval:
             self._list(expectation)
         except MkisodError as error:
             self._check_interrupted()
-            if expectation.fault is not None:
-                raise expectation.fault from error
             self._log.info("listing_put_off", error=error.code, message=error.message, advice=error.advice)
 
     def _look_again(self, expectation: Expectation) -> bool:

@@ -75,14 +75,15 @@ def test_what_equals_is_held_once_and_what_came_is_told_once(expectations: Expec
         for uid in ("1.1.1", "1.1.2"):
             copied = offer(uid)
             store(expectations.admit(evolve(copied, header=evolve(copied.header, patient=evolve(JOHN), accession_number="".join("A1")))))
-            assert expectation.take_untold() == [uid]
-    assert expectation.take_untold() == []
+            assert expectation.wait_untold() == [uid]
+    expectation.close()
+    assert expectation.wait_untold() is None
     one, other = expectation.received.values()
     assert one.patient is other.patient
     assert one.study_instance_uid is other.study_instance_uid
     assert one.series_instance_uid is other.series_instance_uid
     again = Expectation("job", "ticket", Manifest((study("1", 2),)), expectation.objects, expectation.received.values())
-    assert again.take_untold() == ["1.1.1", "1.1.2"]
+    assert again.wait_untold() == ["1.1.1", "1.1.2"]
     assert (again.bytes_received, again.missing) == (2, set())
 
 
