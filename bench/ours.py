@@ -26,12 +26,14 @@ _CONFIG = """
 dir = "{spool}"
 min_free_mib = 0
 [receiver]
+ae_title = "{ae_title}"
 host = "{host}"
 port = {port}
 [pacs.ABPACS]
 host = "{host}"
 port = {pacs_port}
 max_moves = {jobs}
+query = "{query}"
 [jobs]
 workers = {jobs}
 [media]
@@ -117,12 +119,21 @@ class Ours:
 
 @contextmanager
 def serving(
-    folder: Path, archive: Peer, port: int, *, output: Sequence[str], jobs: int = 1, env: Mapping[str, str] | None = None
+    folder: Path,
+    archive: Peer,
+    port: int,
+    *,
+    output: Sequence[str],
+    ae_title: str = AE_TITLE,
+    jobs: int = 1,
+    query: str = "instances",
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Ours]:
     """A daemon with its spool in `folder`, which it makes. `jobs`: as many at once, each with a C-MOVE of its own."""
     folder.mkdir()
+    spool, outputs = folder / "spool", json.dumps(list(output))
     config = _CONFIG.format(
-        spool=folder / "spool", host=HOST, port=port, pacs_port=archive.port, jobs=jobs, output=json.dumps(list(output))
+        spool=spool, host=HOST, port=port, ae_title=ae_title, pacs_port=archive.port, query=query, jobs=jobs, output=outputs
     )
     with running_daemon(folder, config, env=env) as daemon:
         yield Ours(daemon)

@@ -2,7 +2,8 @@
 
 Ours is the time from the moment when the daemon takes the job until the last instance was written: its first questions, the association of
 the C-MOVE, what it asks and what it reads for the disc meanwhile are in it, digests as well. A further row says how long it is until the
-C-MOVE is over and everything that was asked is answered: dcmqrscp lists a study only when it has moved it. Theirs is one movescu, from the
+C-MOVE is over and everything that was asked is answered: dcmqrscp lists a study only when it has moved it, and Orthanc meanwhile, on
+the same processors. Another one asks how many instances there are, and not which (`query = "counts"`). Theirs is one movescu, from the
 start of the process to its end, which asks nothing: the start of movescu, printed below, is in it, some milliseconds. So the measure is to
 our disadvantage by the questions, and to theirs by that start. A second storescp has --bit-preserving: then it writes the bytes as they
 come, reads nothing of them, and never knows whether an instance is what it was said to be. Ours reads what identifies an instance before
@@ -27,6 +28,7 @@ from tests.peers import Peer, dcmqrscp, orthanc, require
 from tests.processes import HOST, free_port
 
 ANSWERED = "until all is answered"
+COUNTING, COUNTING_AE_TITLE = f"{OURS}, query = counts", "COUNTING"
 # Name of the row, AE title, options.
 PEERS = (("storescp", "STORESCP", ()), ("storescp --bit-preserving", "STORESCP_RAW", ("--bit-preserving",)))
 
@@ -62,11 +64,15 @@ def main() -> None:
             with tempfile.TemporaryDirectory(prefix="mkisod-bench-") as name, ExitStack() as stack:
                 directory = Path(name)
                 files = make_study(directory / "source", instances, edge)
-                ports = {ae_title: free_port() for ae_title in (AE_TITLE, *(ae_title for _, ae_title, _ in PEERS))}
+                titles = (AE_TITLE, COUNTING_AE_TITLE, *(ae_title for _, ae_title, _ in PEERS))
+                ports = {ae_title: free_port() for ae_title in titles}
                 known = {ae_title: (HOST, port) for ae_title, port in ports.items()}
                 archive = stack.enter_context(make_archive(directory / "archive", files, destinations=known))
-                ours = stack.enter_context(serving(directory / "daemon", archive, ports[AE_TITLE], output=["dir"]))
-                runs = {OURS: partial(run_ours, ours)}
+                runs = {}
+                for row, ae_title, query in ((OURS, AE_TITLE, "instances"), (COUNTING, COUNTING_AE_TITLE, "counts")):
+                    folder = directory / ae_title
+                    ours = serving(folder, archive, ports[ae_title], ae_title=ae_title, output=["dir"], query=query)
+                    runs[row] = partial(run_ours, stack.enter_context(ours))
                 for row, ae_title, options in PEERS:
                     folder = directory / ae_title
                     stack.enter_context(storescp(folder, ae_title, ports[ae_title], options=options))

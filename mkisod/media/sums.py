@@ -64,7 +64,7 @@ class Digests:
 
     def find(self, path: Path) -> bytes:
         """Waits where it is just being computed. Raises OSError where the file cannot be read."""
-        return self._compute(os.fspath(path), bytearray(BLOCK_BYTES))
+        return self._compute(os.fspath(path))
 
     def keep(self, status: os.stat_result, digest: bytes) -> None:
         """The digest of a file that was read when it had this status."""
@@ -77,7 +77,7 @@ class Digests:
             with contextlib.suppress(OSError):  # `find` will meet it again
                 self._compute(path, block)
 
-    def _compute(self, path: str, block: bytearray) -> bytes:
+    def _compute(self, path: str, block: bytearray | None = None) -> bytes:
         version = make_version(os.stat(path))  # noqa: PTH116 - a name, not a Path
         with self._lock:
             if (digest := self._digests.get(version)) is not None:
@@ -89,7 +89,7 @@ class Digests:
             other.wait()
             return self._compute(path, block)
         try:
-            digest = self._hash(path, block)
+            digest = self._hash(path, block or bytearray(BLOCK_BYTES))
             with self._lock:
                 self._digests[version] = digest
         finally:
