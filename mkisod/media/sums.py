@@ -38,8 +38,8 @@ class Digests:
     def __init__(self) -> None:
         self._paths: SimpleQueue[str | None] = SimpleQueue()
         self._digests: dict[int, bytes] = {}  # by version
-        self._running: dict[int, threading.Event] = {}
-        self._lock = threading.Lock()  # guards the two above
+        self._running: set[int] = set()
+        self._changed = threading.Condition()  # guards the two above
         self._given_up = False
         self._threads: list[threading.Thread] = []
 
@@ -68,7 +68,7 @@ class Digests:
 
     def keep(self, status: os.stat_result, digest: bytes) -> None:
         """The digest of a file that was read when it had this status."""
-        with self._lock:
+        with self._changed:
             self._digests[make_version(status)] = digest
 
     def _run(self) -> None:
@@ -79,22 +79,18 @@ class Digests:
 
     def _compute(self, path: str, block: bytearray | None = None) -> bytes:
         version = make_version(os.stat(path))  # noqa: PTH116 - a name, not a Path
-        with self._lock:
-            if (digest := self._digests.get(version)) is not None:
-                return digest
-            other = self._running.get(version)
-            if other is None:
-                self._running[version] = threading.Event()
-        if other is not None:
-            other.wait()
-            return self._compute(path, block)
+        with self._changed:
+            while version in self._running:
+                self._changed.wait()
+            if (known := self._digests.get(version)) is not None:
+                return known
+            self._running.add(version)
         try:
-            digest = self._hash(path, block or bytearray(BLOCK_BYTES))
-            with self._lock:
-                self._digests[version] = digest
+            digest = self._digests[version] = self._hash(path, block or bytearray(BLOCK_BYTES))
         finally:
-            with self._lock:
-                self._running.pop(version).set()
+            with self._changed:
+                self._running.remove(version)
+                self._changed.notify_all()
         return digest
 
     def _hash(self, path: str, block: bytearray) -> bytes:

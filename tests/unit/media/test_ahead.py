@@ -43,7 +43,7 @@ def digest(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "name", ["CT_small.dcm", "image_dfl.dcm", "MR_small_bigendian.dcm", "JPEG2000.dcm", "rtplan.dcm", "SC_rgb_rle_32bit_2frame.dcm"]
+    "name", ["CT_small.dcm", "image_dfl.dcm", "MR_small_bigendian.dcm", "JPEG2000.dcm", "SC_rgb_rle_32bit_2frame.dcm"]
 )
 def test_an_object_is_read_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = FILES / name
