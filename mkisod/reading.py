@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from structlog.typing import FilteringBoundLogger
+
 from mkisod.errors import Code, MkisodError, Permanent
 from mkisod.media.disc import Digests, ObjectIndex, ObjectReader
 from mkisod.pacs.expectation import Expectation
@@ -21,7 +23,8 @@ from mkisod.pacs.expectation import Expectation
 class Reading:
     """For one attempt at one job, as a context manager: when it is left, its threads have ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        self._log = log
         self.index = ObjectIndex()
         self.digests = Digests()
 
@@ -56,4 +59,5 @@ class Reading:
         except OSError as error:
             expectation.fail(Permanent(Code.INTERNAL, f"An instance that had come could not be read: {error.strerror}."))
         except Exception as error:  # noqa: BLE001 - a defect, and nobody above this frame would see it
+            self._log.exception("job_hit_defect")
             expectation.fail(Permanent(Code.INTERNAL, f"Reading an instance that had come ended in {type(error).__name__}."))

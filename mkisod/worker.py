@@ -168,7 +168,7 @@ class Worker:
             self._attempt = None
 
     def _carry(self, attempt: Attempt) -> None:
-        with Reading() as reading:
+        with Reading(attempt.log) as reading:
             retrieved = self._retrieve(attempt, reading)
             self._end_turn(attempt.job.id, ())
             attempt.advance(Event.RETRIEVED, **attempt.describe_instances())

@@ -1,7 +1,7 @@
 """Reads an object once, from its first byte to its last, as soon as it has come: what directory records hold, and its digest.
 
 Around each system call the threads of the daemon take the interpreter from one another, and the one that receives has to wait for it: so an
-object costs four of them, and one more for each MiB. Raises as `read_header` does; nothing is kept then.
+object costs three of them, and one for each MiB. Raises as `read_header` does; nothing is kept then.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import BinaryIO, cast
 
 from mkisod.media.header import read_header_from
 from mkisod.media.index import ObjectIndex
-from mkisod.media.sums import BLOCK_BYTES, Digests
+from mkisod.media.sums import Digests
+
+BLOCK_BYTES = 1 << 20  # most objects in one piece
 
 
 class ObjectReader:

@@ -66,13 +66,13 @@ def read_elements(
     values: dict[int, bytes] = {}
     at = file.tell()
     window, start = b"", at  # what has been read of the file, and from where: hundreds of elements lie in one
-    is_plain = encoding == EXPLICIT_LITTLE_ENDIAN and stop_at is None and end is not None
+    plain_end = end if encoding == EXPLICIT_LITTLE_ENDIAN and stop_at is None else None
     while end is None or at < end:
         offset = at - start
-        if is_plain and end is not None:
-            offset = _read_plain(window, offset, end - start, wanted, values)
+        if plain_end is not None:
+            offset = _read_plain(window, offset, plain_end - start, wanted, values)
             at = start + offset
-            if at >= end:
+            if at >= plain_end:
                 break
         if offset + _LONGEST_HEAD_BYTES > len(window):
             seek(at)

@@ -20,8 +20,12 @@ from typing import Self
 
 SUMS_NAME = "SHA256SUMS"
 _MOST_THREADS = 4
-BLOCK_BYTES = 1 << 20  # most objects in one piece: around each, threads take the interpreter from one another
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+
+
+def compute_digest(path: str | Path) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a name or a Path
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def make_version(status: os.stat_result) -> int:
@@ -72,12 +76,11 @@ class Digests:
             self._digests[make_version(status)] = digest
 
     def _run(self) -> None:
-        block = bytearray(BLOCK_BYTES)
         while (path := self._paths.get()) is not None and not self._given_up:
             with contextlib.suppress(OSError):  # `find` will meet it again
-                self._compute(path, block)
+                self._compute(path)
 
-    def _compute(self, path: str, block: bytearray | None = None) -> bytes:
+    def _compute(self, path: str) -> bytes:
         version = make_version(os.stat(path))  # noqa: PTH116 - a name, not a Path
         with self._changed:
             while version in self._running:
@@ -86,21 +89,12 @@ class Digests:
                 return known
             self._running.add(version)
         try:
-            digest = self._digests[version] = self._hash(path, block or bytearray(BLOCK_BYTES))
+            digest = self._digests[version] = compute_digest(path)
         finally:
             with self._changed:
                 self._running.remove(version)
                 self._changed.notify_all()
         return digest
-
-    def _hash(self, path: str, block: bytearray) -> bytes:
-        digest, view = hashlib.sha256(), memoryview(block)
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a name, not a Path
-            while count := file.readinto(block):
-                if self._given_up:
-                    raise InterruptedError
-                digest.update(view[:count])
-        return digest.digest()
 
 
 class Sums:
@@ -124,11 +118,6 @@ class Sums:
     def find(self, name: str) -> str:
         """The digest of a file as hexadecimal digits. Raises OSError."""
         return self._digests.find(self._directory / name).hex()
-
-
-def compute_digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def check_sums(path: Path) -> Iterator[tuple[str, str]]:

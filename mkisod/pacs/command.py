@@ -27,6 +27,10 @@ _US = struct.Struct("<H")
 _SHORT_ELEMENT = struct.Struct("<HHIH")
 _GROUP_LENGTH = struct.Struct("<HHII")
 
+_PRIORITY = _SHORT_ELEMENT.pack(0, 0x0700, 2, 0)  # medium
+_DATA_SET_FOLLOWS = _SHORT_ELEMENT.pack(0, 0x0800, 2, 0)
+_NO_DATA_SET_FOLLOWS = _SHORT_ELEMENT.pack(0, 0x0800, 2, NO_DATA_SET)
+
 
 class InvalidCommand(ValueError):
     """The bytes are not a command set that can be answered."""
@@ -137,11 +141,6 @@ def encode_cancel_request(message_id: int) -> bytes:
     """A C-CANCEL-RQ (PS3.7 Tables 9.3-5 and 9.3-11) of the operation with this Message ID. It has no response of its own."""
     body = _SHORT_ELEMENT.pack(0, 0x0100, 2, C_CANCEL_RQ) + _SHORT_ELEMENT.pack(0, 0x0120, 2, message_id) + _NO_DATA_SET_FOLLOWS
     return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
-
-
-_PRIORITY = _SHORT_ELEMENT.pack(0, 0x0700, 2, 0)  # medium
-_DATA_SET_FOLLOWS = _SHORT_ELEMENT.pack(0, 0x0800, 2, 0)
-_NO_DATA_SET_FOLLOWS = _SHORT_ELEMENT.pack(0, 0x0800, 2, NO_DATA_SET)
 
 
 def _encode_request(field: int, sop_class_uid: str, message_id: int, rest: bytes) -> bytes:

@@ -12,9 +12,10 @@ from pydicom import dcmread
 
 from mkisod.errors import Permanent
 from mkisod.media import index as index_module
-from mkisod.media.ahead import ObjectReader
+from mkisod.media import sums
+from mkisod.media.ahead import BLOCK_BYTES, ObjectReader
 from mkisod.media.index import ObjectIndex
-from mkisod.media.sums import BLOCK_BYTES, Digests
+from mkisod.media.sums import Digests
 from tests.media.objects import make_object, write_object
 
 FILES = Path(pydicom.data.__file__).parent / "test_files"
@@ -29,13 +30,13 @@ class Read:
         for path in paths:
             reader.read(path)
         self.hashed: list[str] = []
-        computed = Digests._hash
+        compute_digest = sums.compute_digest
 
-        def hash_and_tell(digests: Digests, path: str, block: bytearray) -> bytes:
+        def compute_and_tell(path: str) -> bytes:
             self.hashed.append(path)
-            return computed(digests, path, block)
+            return compute_digest(path)
 
-        monkeypatch.setattr(Digests, "_hash", hash_and_tell)
+        monkeypatch.setattr(sums, "compute_digest", compute_and_tell)
 
 
 def digest(path: Path) -> bytes:
