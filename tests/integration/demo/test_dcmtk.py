@@ -55,6 +55,14 @@ def test_the_line_without_a_level_moves_nothing(pacs: DemoPacs, tmp_path: Path) 
         assert not peer.files()
 
 
+def test_another_called_ae_title_is_rejected(pacs: DemoPacs) -> None:
+    """Asked by findscu: pynetdicom takes a rejection that comes very fast for a connection that failed."""
+    asked = run("findscu", pacs.address, "-aec", "ELSEWHERE", "-k", "QueryRetrieveLevel=STUDY")
+    assert asked.returncode != 0
+    assert "Result: Rejected Permanent, Source: Service User" in asked.stdout + asked.stderr
+    assert "Reason: Called AE Title Not Recognized" in asked.stdout + asked.stderr
+
+
 @pytest.mark.parametrize(
     ("faults", "exit_status", "said", "came"),
     [

@@ -253,16 +253,6 @@ def test_several_requests_on_one_association_and_a_late_cancel(pacs: DemoPacs, s
         assert association.is_established
 
 
-def test_another_called_ae_title_is_rejected(pacs: DemoPacs) -> None:
-    ae = AE("ASKER")
-    ae.add_requested_context(FIND)
-    association = ae.associate(*pacs.address, ae_title="ELSEWHERE")
-    assert association.is_rejected
-    assert association.acceptor.primitive is not None
-    assert (association.acceptor.primitive.result_source, association.acceptor.primitive.diagnostic) == (1, 7)
-    ae.shutdown()
-
-
 def test_contexts_are_answered_one_by_one(pacs: DemoPacs) -> None:
     ae = AE("ASKER")
     ae.add_requested_context("1.2.840.10008.5.1.4.1.2.1.1")  # Patient Root C-FIND is not served
