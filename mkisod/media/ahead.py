@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from mkisod.media.header import read_header_from
 from mkisod.media.index import ObjectIndex
 from mkisod.media.sums import Digests
 
@@ -34,8 +33,7 @@ class ObjectReader:
         try:
             status = os.fstat(fd)
             count = os.preadv(fd, [self._block], 0)
-            header = read_header_from(cast(BinaryIO, _Begun(fd, self._block[:count])), path, status.st_size)
-            self._index.keep(status, header)
+            self._index.read(cast(BinaryIO, _Begun(fd, self._block[:count], status.st_size)), path, status)
             digest = hashlib.sha256(self._block[:count])
             at = count
             while at < status.st_size and (count := os.preadv(fd, [self._block], at)):
@@ -49,10 +47,10 @@ class ObjectReader:
 
 
 class _Begun:
-    """A file whose first bytes are in memory."""
+    """A file of which the first bytes, or all, are in memory."""
 
-    def __init__(self, fd: int, begin: memoryview) -> None:
-        self._fd, self._begin, self._at = fd, begin, 0
+    def __init__(self, fd: int, begin: memoryview, size_bytes: int) -> None:
+        self._fd, self._begin, self._size_bytes, self._at = fd, begin, size_bytes, 0
 
     def tell(self) -> int:
         return self._at
@@ -62,7 +60,7 @@ class _Begun:
         return self._at
 
     def read(self, size: int) -> bytes:
-        start, stop = self._at, self._at + size
-        data = bytes(self._begin[start:stop]) if stop <= len(self._begin) else os.pread(self._fd, size, start)
+        start, stop = self._at, min(self._at + size, self._size_bytes)
+        data = bytes(self._begin[start:stop]) if stop <= len(self._begin) else os.pread(self._fd, max(0, stop - start), start)
         self._at += len(data)
         return data

@@ -55,25 +55,25 @@ def _encode_head(file_set_id: str, file_set_uid: str) -> bytes:
     meta = b"".join(
         encode_element(tag, vr, value)
         for tag, vr, value in (
-            (0x00020001, "OB", b"\0\1"),
-            (0x00020002, "UI", MediaStorageDirectoryStorage.encode()),
-            (0x00020003, "UI", file_set_uid.encode()),  # the File-set UID (PS3.10 8.6)
-            (0x00020010, "UI", ExplicitVRLittleEndian.encode()),
-            (0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode()),
-            (0x00020013, "SH", IMPLEMENTATION_VERSION_NAME.encode()),
+            (0x00020001, b"OB", b"\0\1"),
+            (0x00020002, b"UI", MediaStorageDirectoryStorage.encode()),
+            (0x00020003, b"UI", file_set_uid.encode()),  # the File-set UID (PS3.10 8.6)
+            (0x00020010, b"UI", ExplicitVRLittleEndian.encode()),
+            (0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode()),
+            (0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode()),
         )
     )
     return b"".join(
         (
             bytes(128),
             b"DICM",
-            encode_element(0x00020000, "UL", struct.pack("<I", len(meta))),
+            encode_element(0x00020000, b"UL", struct.pack("<I", len(meta))),
             meta,
-            encode_element(0x00041130, "CS", file_set_id.encode()),
-            encode_element(0x00041200, "UL", bytes(4)),
-            encode_element(0x00041202, "UL", bytes(4)),
-            encode_element(0x00041212, "US", bytes(2)),  # no known inconsistencies
-            encode_element(0x00041220, "SQ", b""),
+            encode_element(0x00041130, b"CS", file_set_id.encode()),
+            encode_element(0x00041200, b"UL", bytes(4)),
+            encode_element(0x00041202, b"UL", bytes(4)),
+            encode_element(0x00041212, b"US", bytes(2)),  # no known inconsistencies
+            encode_element(0x00041220, b"SQ", b""),
         )
     )
 
@@ -101,5 +101,5 @@ def encode_record(record: DirectoryRecord) -> bytes:
     elements = encode_elements(record.elements)
     if record.file_id:
         elements = elements.add(_REFERENCED_FILE_ID, record.file_id.encode())
-    body = _LINKS + encode_element(_DIRECTORY_RECORD_TYPE, "CS", record.record_type.encode()) + elements.encoded
+    body = _LINKS + encode_element(_DIRECTORY_RECORD_TYPE, b"CS", record.record_type.encode()) + elements.encoded
     return _ITEM.pack(*_ITEM_TAG, len(body)) + body

@@ -14,10 +14,10 @@ from typing import BinaryIO
 
 from attrs import frozen
 
+from mkisod.explicit_vr import LAST_TAG, Walker
+
 UNDEFINED_LENGTH = 0xFFFFFFFF
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-_SHORT_VRS = b"AEASATCSDADSDTFDFLISLOLTPNSHSLSSSTTMUIULUS"  # PS3.5 7.1.2: these have a length of 2 bytes
-_SHORT_VRS_AS_NUMBERS = frozenset(struct.unpack(f"<{len(_SHORT_VRS) // 2}H", _SHORT_VRS))
 _ITEM = 0xFFFEE000
 _ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
@@ -46,16 +46,22 @@ class Encoding:
 
 
 EXPLICIT_LITTLE_ENDIAN = Encoding()
-_unpack_plain = struct.Struct("<HHHH").unpack_from  # tag, VR, length; a number for the VR, which costs less than two bytes
 
 
 def read_elements(
-    file: BinaryIO, end: int | None, encoding: Encoding, wanted: Container[int], *, stop_at: int | None = None, _depth: int = 0
+    file: BinaryIO,
+    end: int | None,
+    encoding: Encoding,
+    wanted: Container[int],
+    *,
+    stop_at: int | None = None,
+    walker: Walker | None = None,
+    _depth: int = 0,
 ) -> dict[int, bytes]:
     """The values of the `wanted` tags, as encoded, from where `file` stands to `end`; of a sequence, its items.
 
     `end` None: up to an Item Delimitation Item. `stop_at`: up to the first tag that is not below it, whose head is not consumed.
-    Raises `StructureDefect`.
+    `walker`: one for the same tags that remembers other objects. Raises `StructureDefect`.
     """
     if _depth > _DEEPEST_NESTING:
         raise StructureDefect(f"sequences are nested more than {_DEEPEST_NESTING} deep")
@@ -66,13 +72,14 @@ def read_elements(
     values: dict[int, bytes] = {}
     at = file.tell()
     window, start = b"", at  # what has been read of the file, and from where: hundreds of elements lie in one
-    plain_end = end if encoding == EXPLICIT_LITTLE_ENDIAN and stop_at is None else None
+    walk = (walker or Walker(wanted, LAST_TAG if stop_at is None else stop_at - 1)).walk
+    short_end = end if encoding == EXPLICIT_LITTLE_ENDIAN else None
     while end is None or at < end:
         offset = at - start
-        if plain_end is not None:
-            offset = _read_plain(window, offset, plain_end - start, wanted, values)
+        if short_end is not None:
+            offset = walk(window, offset, short_end - start, values)
             at = start + offset
-            if at >= plain_end:
+            if at >= short_end:
                 break
         if offset + _LONGEST_HEAD_BYTES > len(window):
             seek(at)
@@ -124,25 +131,6 @@ def read_elements(
             values[tag] = value
     seek(at)
     return values
-
-
-def _read_plain(window: bytes, offset: int, end: int, wanted: Container[int], values: dict[int, bytes]) -> int:
-    """From `offset` on, the elements in Explicit VR Little Endian that lie whole in `window` and have a length of 2 bytes: nearly all.
-
-    Returns the offset of the first that is not such a one. `end` is that of the data set, from the beginning of the window.
-    """
-    unpack, short_vrs = _unpack_plain, _SHORT_VRS_AS_NUMBERS
-    behind = min(len(window), end)
-    last = behind - _SHORTEST_HEAD_BYTES
-    while offset <= last:
-        group, element, vr, length = unpack(window, offset)
-        stop = offset + _SHORTEST_HEAD_BYTES + length
-        if vr not in short_vrs or stop > behind or group == 0xFFFE:
-            break
-        if (tag := group << 16 | element) in wanted:
-            values[tag] = window[offset + _SHORTEST_HEAD_BYTES : stop]
-        offset = stop
-    return offset
 
 
 def _skip_items(file: BinaryIO, encoding: Encoding, depth: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 from attrs import frozen
 from pydicom.datadict import dictionary_VR
@@ -44,7 +45,7 @@ class EncodedElements(Mapping[int, bytes]):
     def add(self, tag: int, value: bytes) -> EncodedElements:
         """The same with one element more, which it does not have yet."""
         at = next((at for found, at, _, _ in self._walk() if found > tag), len(self.encoded))
-        return EncodedElements(b"".join((self.encoded[:at], encode_element(tag, dictionary_VR(tag), value), self.encoded[at:])))
+        return EncodedElements(b"".join((self.encoded[:at], encode_element(tag, _find_vr(tag), value), self.encoded[at:])))
 
     def _walk(self) -> Iterator[tuple[int, int, int, int]]:
         """Tag, and where the element begins, its value begins, and both end. Lengths are right: `encode_element` wrote them."""
@@ -63,13 +64,18 @@ def encode_elements(elements: Elements) -> EncodedElements:
     """Values are padded to even length."""
     if isinstance(elements, EncodedElements):
         return elements
-    return EncodedElements(b"".join(encode_element(tag, dictionary_VR(tag), elements[tag]) for tag in sorted(elements)))
+    return EncodedElements(b"".join([encode_element(tag, _find_vr(tag), elements[tag]) for tag in sorted(elements)]))
 
 
-def encode_element(tag: int, vr: str, value: bytes) -> bytes:
+def encode_element(tag: int, vr: bytes, value: bytes) -> bytes:
     """One element (PS3.5 7.1.2). The value is padded to even length."""
     if len(value) % 2:
-        value += b"\0" if vr == "UI" else b" "
-    if vr.encode() in LONG_VRS:
-        return _SHORT_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), 0) + _LONG_LENGTH.pack(len(value)) + value
-    return _SHORT_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
+        value += b"\0" if vr == b"UI" else b" "
+    if vr in LONG_VRS:
+        return _SHORT_HEAD.pack(tag >> 16, tag & 0xFFFF, vr, 0) + _LONG_LENGTH.pack(len(value)) + value
+    return _SHORT_HEAD.pack(tag >> 16, tag & 0xFFFF, vr, len(value)) + value
+
+
+@cache  # of the few hundred tags that a directory may hold
+def _find_vr(tag: int) -> bytes:
+    return dictionary_VR(tag).encode()

@@ -21,6 +21,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from pydicom.valuerep import PersonName
 
 from mkisod.errors import Code, Permanent
+from mkisod.explicit_vr import Walker
 from mkisod.media.elements import EVERYTHING, EXPLICIT_LITTLE_ENDIAN, HEAD_BYTES, Encoding, StructureDefect, read_elements
 from mkisod.media.keys import TAGS
 
@@ -69,29 +70,40 @@ def decode_text(value: bytes, character_set: bytes, keyword: str = "") -> str:
 
 def read_header(path: Path) -> Header:
     """Reads the head of the DICOM file at `path`. Raises `Permanent(NONCONFORMANT)` or OSError."""
-    with path.open("rb", buffering=HEAD_BYTES) as file:
-        return read_header_from(file, path, os.fstat(file.fileno()).st_size)
+    return HeaderReader().read(path)
 
 
-def read_header_from(file: BinaryIO, path: Path, size_bytes: int) -> Header:
-    """The same from an open file that stands at its first byte; `path` only names it."""
-    if file.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] != b"DICM":
-        raise Permanent(Code.NONCONFORMANT, f"{path.name} is not a DICOM file (PS3.10): it has no DICM prefix.")
-    try:
-        meta = read_elements(file, size_bytes, EXPLICIT_LITTLE_ENDIAN, EVERYTHING, stop_at=_META_END)
-        transfer_syntax_uid = _decode_uid(meta, 0x00020010)
-        # Every other transfer syntax, private ones too, encodes its data set in Explicit VR Little Endian (PS3.5 A.4).
-        encoding = Encoding(transfer_syntax_uid == ImplicitVRLittleEndian, transfer_syntax_uid != ExplicitVRBigEndian)
-        if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(_INFLATED_HEAD_BYTES), _INFLATED_HEAD_BYTES)
-            values = read_elements(io.BytesIO(data), len(data), encoding, _WANTED, stop_at=_PIXEL_DATA_GROUP_AT)
-        else:
-            values = read_elements(file, size_bytes, encoding, _WANTED)
-    except (StructureDefect, zlib.error) as defect:
-        raise Permanent(Code.NONCONFORMANT, f"{path.name} is damaged: {defect}.") from defect
-    return Header(
-        path, size_bytes, _decode_uid(meta, 0x00020002), _decode_uid(meta, 0x00020003), transfer_syntax_uid, encoding, values
-    )
+class HeaderReader:
+    """Reads the heads of many objects, and is the faster the more they are alike. Threads may share one."""
+
+    def __init__(self) -> None:
+        self._meta_walker = Walker(EVERYTHING, _META_END - 1)
+        self._walker = Walker(_WANTED)
+
+    def read(self, path: Path) -> Header:
+        """As `read_header`."""
+        with path.open("rb", buffering=HEAD_BYTES) as file:
+            return self.read_from(file, path, os.fstat(file.fileno()).st_size)
+
+    def read_from(self, file: BinaryIO, path: Path, size_bytes: int) -> Header:
+        """The same from an open file that stands at its first byte; `path` only names it."""
+        if file.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] != b"DICM":
+            raise Permanent(Code.NONCONFORMANT, f"{path.name} is not a DICOM file (PS3.10): it has no DICM prefix.")
+        try:
+            meta = read_elements(file, size_bytes, EXPLICIT_LITTLE_ENDIAN, EVERYTHING, stop_at=_META_END, walker=self._meta_walker)
+            transfer_syntax_uid = _decode_uid(meta, 0x00020010)
+            # Every other transfer syntax, private ones too, encodes its data set in Explicit VR Little Endian (PS3.5 A.4).
+            encoding = Encoding(transfer_syntax_uid == ImplicitVRLittleEndian, transfer_syntax_uid != ExplicitVRBigEndian)
+            if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(_INFLATED_HEAD_BYTES), _INFLATED_HEAD_BYTES)
+                values = read_elements(io.BytesIO(data), len(data), encoding, _WANTED, stop_at=_PIXEL_DATA_GROUP_AT)
+            else:
+                values = read_elements(file, size_bytes, encoding, _WANTED, walker=self._walker)
+        except (StructureDefect, zlib.error) as defect:
+            raise Permanent(Code.NONCONFORMANT, f"{path.name} is damaged: {defect}.") from defect
+        return Header(
+            path, size_bytes, _decode_uid(meta, 0x00020002), _decode_uid(meta, 0x00020003), transfer_syntax_uid, encoding, values
+        )
 
 
 def _decode_uid(meta: Mapping[int, bytes], tag: int) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import field, frozen
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 TEXT_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UR", "UT", "UC"})
@@ -28,6 +28,11 @@ class Key:
     type: str
     # Looked up in Shared Functional Groups too, where the object itself does not have it (PS3.11 Table H.3-1, note).
     in_functional_groups: bool = False
+    is_text: bool = field(init=False, repr=False, eq=False)
+
+    @is_text.default
+    def _find_is_text(self) -> bool:
+        return self.vr in TEXT_VRS
 
 
 def _keys(*rows: str, functional_groups: str = "") -> tuple[Key, ...]:

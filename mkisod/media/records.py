@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Hashable
+from typing import Any, NamedTuple, TypeVar
 
 from attrs import frozen
 from pydicom.filebase import DicomBytesIO
@@ -23,8 +25,10 @@ from mkisod.job.patient import PatientIdentity
 from mkisod.media.elements import EXPLICIT_LITTLE_ENDIAN, LONG_VRS, Encoding, StructureDefect, read_items
 from mkisod.media.encoding import Elements, EncodedElements, encode_elements
 from mkisod.media.header import Header
-from mkisod.media.keys import FALLBACKS, KEYS, MIME_TYPES, MOMENTS, NO_DATE, NO_TIME, NUMBERS, TAGS, TEXT_VRS, Key
+from mkisod.media.keys import FALLBACKS, KEYS, MIME_TYPES, MOMENTS, NO_DATE, NO_TIME, NUMBERS, TAGS, Key
 from mkisod.media.record_types import PRIVATE_RECORD_UID, ROOT_RECORD_TYPES, find_record_type
+
+_Value = TypeVar("_Value", bound=Hashable)
 
 _NUMBER_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8}
 # What a Specific Character Set says something about (PS3.5 6.1.2.3); in the items of a sequence there may be such values too.
@@ -33,10 +37,14 @@ _CHARACTER_SET_VRS = frozenset({"LO", "LT", "PN", "SH", "SQ", "ST", "UC", "UT"})
 _ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _SHORT_LENGTH_MAX = 0xFFFE
 
+_SPECIFIC_CHARACTER_SET = TAGS["SpecificCharacterSet"]
 _PRIVATE_RECORD_UID = 0x00041432
 _REFERENCED_SOP_CLASS_UID = 0x00041510
 _REFERENCED_SOP_INSTANCE_UID = 0x00041511
 _REFERENCED_TRANSFER_SYNTAX_UID = 0x00041512
+# What a lineage is made of: texts, which are the same in every encoding.
+_ABOVE = ("PATIENT", "STUDY", "SERIES")
+_LINEAGE_TAGS = tuple(sorted({TAGS["IssuerOfPatientID"], *(key.tag for record_type in _ABOVE for key in KEYS[record_type])}))
 _VERIFICATION_DATE_TIME = 0x0040A030
 _RELATIONSHIP_TYPE = 0x0040A010
 
@@ -75,10 +83,62 @@ class Instance:
     substitutions: tuple[Substitution, ...]  # of the leaf record
 
 
-def describe_instance(header: Header) -> Instance:
+class Lineage(NamedTuple):
+    """What an instance says about what is above it."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    identity: PatientIdentity
+    patient: Elements
+    study: Elements
+    series: Elements
+
+
+class Siblings:
+    """What instances say alike, made once and held once. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lineages: dict[tuple[object, ...], Lineage] = {}  # by the values in the objects
+        self._shared: dict[Hashable, Any] = {}
+
+    def find_lineage(self, header: Header, *, at_root: bool) -> Lineage:
+        """Raises `Permanent(NONCONFORMANT)`."""
+        key = (at_root, *map(header.values.get, _LINEAGE_TAGS))
+        if (lineage := self._lineages.get(key)) is None:
+            lineage = self._lineages[key] = self._make_lineage(header, at_root=at_root)
+        return lineage
+
+    def share(self, value: _Value) -> _Value:
+        """An equal value that somebody holds already, or this one."""
+        shared: _Value = self._shared.setdefault(value, value)
+        return shared
+
+    def _make_lineage(self, header: Header, *, at_root: bool) -> Lineage:
+        identity = PatientIdentity(
+            header.find_text("PatientID"),
+            header.find_text("IssuerOfPatientID"),
+            header.find_text("PatientName"),
+            header.find_text("PatientBirthDate"),
+        )
+        if at_root:
+            return Lineage("", "", self.share(identity), {}, {}, {})
+        return Lineage(
+            self.share(header.find_text("StudyInstanceUID")),
+            self.share(header.find_text("SeriesInstanceUID")),
+            self.share(identity),
+            *(self._share_elements(_copy_keys(header, record_type)) for record_type in _ABOVE),
+        )
+
+    def _share_elements(self, elements: Elements) -> Elements:
+        shared: Elements = self._shared.setdefault(tuple(elements.items()), elements)
+        return shared
+
+
+def describe_instance(header: Header, siblings: Siblings | None = None) -> Instance:
     """What the records over this object hold. A missing number, study date or Patient ID is left to hierarchy.py.
 
-    Raises `Permanent(NONCONFORMANT)` that names the SOP instance where a record cannot be made.
+    `siblings` remembers the other instances of a disc. Raises `Permanent(NONCONFORMANT)` that names the SOP instance where a record
+    cannot be made.
     """
     instance_uid = header.media_sop_instance_uid
     if (own_uid := header.find_text("SOPInstanceUID") or instance_uid) != instance_uid or not instance_uid:
@@ -87,7 +147,8 @@ def describe_instance(header: Header) -> Instance:
         raise _refuse(instance_uid, "its file meta information names no SOP class or no transfer syntax")
     record_type = find_record_type(header.media_sop_class_uid)
     at_root = record_type in ROOT_RECORD_TYPES
-    study_uid, series_uid = ("", "") if at_root else (header.find_text("StudyInstanceUID"), header.find_text("SeriesInstanceUID"))
+    siblings = siblings or Siblings()
+    study_uid, series_uid, identity, patient, study, series = siblings.find_lineage(header, at_root=at_root)
     if not at_root and not (study_uid and series_uid):
         raise _refuse(instance_uid, "it has no Study Instance UID or no Series Instance UID")
     try:
@@ -103,16 +164,11 @@ def describe_instance(header: Header) -> Instance:
         header.transfer_syntax_uid,
         study_uid,
         series_uid,
-        PatientIdentity(
-            header.find_text("PatientID"),
-            header.find_text("IssuerOfPatientID"),
-            header.find_text("PatientName"),
-            header.find_text("PatientBirthDate"),
-        ),
-        _find_moment(header, "StudyDate"),
-        {} if at_root else _copy_keys(header, "PATIENT"),
-        {} if at_root else _copy_keys(header, "STUDY"),
-        {} if at_root else _copy_keys(header, "SERIES"),
+        identity,
+        siblings.share(_find_moment(header, "StudyDate")),
+        patient,
+        study,
+        series,
         encode_elements(leaf),
         substitutions,
     )
@@ -144,15 +200,18 @@ def _copy_keys(header: Header, record_type: str) -> dict[int, bytes]:
     """The keys that the object has. A Type 2 key that it lacks is there and empty; a Type 1 key that it lacks is left out."""
     values: dict[int, bytes] = {}
     for key in KEYS[record_type]:
-        value = _encode_value(header.values.get(key.tag, b""), key, header.encoding)
+        value = header.values.get(key.tag, b"")
+        value = value.strip(b" \0") if key.is_text else _encode_value(value, key, header.encoding)
         if not value and key.in_functional_groups:
             value = _find_in_functional_groups(header, key)
         if len(value) > _SHORT_LENGTH_MAX and key.vr.encode() not in LONG_VRS:
             raise _refuse(header.media_sop_instance_uid, f"its {key.keyword} is {len(value)} bytes long")
         if value or key.type == "2":
             values[key.tag] = value
-    if not any(key.vr in _CHARACTER_SET_VRS and (key.type != "1C" or key.tag in values) for key in KEYS[record_type]):
-        values.pop(TAGS["SpecificCharacterSet"], None)
+    if _SPECIFIC_CHARACTER_SET in values and not any(
+        key.vr in _CHARACTER_SET_VRS and (key.type != "1C" or key.tag in values) for key in KEYS[record_type]
+    ):
+        del values[_SPECIFIC_CHARACTER_SET]
     if record_type == "ENCAP DOC" and header.media_sop_class_uid != EncapsulatedCDAStorage:
         values.pop(TAGS["HL7InstanceIdentifier"], None)  # belongs to CDA documents alone (PS3.3 F.5.33)
     if record_type == "SR DOCUMENT":
@@ -162,7 +221,7 @@ def _copy_keys(header: Header, record_type: str) -> dict[int, bytes]:
 
 def _encode_value(value: bytes, key: Key, encoding: Encoding) -> bytes:
     """The value of a key in Explicit VR Little Endian, from one in the encoding of the object. Text is the same in all of them."""
-    if key.vr in TEXT_VRS:
+    if key.is_text:
         return value.strip(b" \0")
     if key.vr == "SQ":
         if key.keyword == "ContentSequence":

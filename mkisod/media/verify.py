@@ -17,7 +17,7 @@ from attrs import frozen
 from mkisod.errors import Permanent
 from mkisod.job.patient import PatientIdentity
 from mkisod.media.directory import ReadRecord, read_directory, split_file_id
-from mkisod.media.header import Header, read_header_from
+from mkisod.media.header import Header, HeaderReader
 from mkisod.media.iso import SECTOR_BYTES, is_iso_name
 from mkisod.media.keys import KEYS, TAGS, TEXT_VRS
 from mkisod.media.record_types import ROOT_RECORD_TYPES, find_record_type
@@ -151,6 +151,7 @@ class _FileSetCheck:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._headers = HeaderReader()
         self.faults: list[Fault] = []
         self._uids: dict[str, Counter[str]] = defaultdict(Counter)
         self._unreferenced = set(source.sizes)
@@ -210,7 +211,7 @@ class _FileSetCheck:
         size = self._source.sizes[path]
         try:
             with self._source.open(path) as file:
-                header = read_header_from(file, Path(path), size)
+                header = self._headers.read_from(file, Path(path), size)
         except Permanent as defect:
             self._add(where, defect.message)
             return None

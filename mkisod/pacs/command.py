@@ -48,7 +48,8 @@ class Command:
     move_originator_ae_title: str = ""
     move_originator_message_id: int | None = None
     dimse_status: int | None = None
-    completed: int | None = None  # sub-operations of a C-MOVE (PS3.7 Table 9.3-10), as are the next two
+    remaining: int | None = None  # sub-operations of a C-MOVE (PS3.7 Table 9.3-10), as are the next three
+    completed: int | None = None
     failed: int | None = None
     warning: int | None = None
 
@@ -87,6 +88,7 @@ def decode_command(raw: bytes) -> Command:
         move_originator_ae_title=text(0x1030),
         move_originator_message_id=number(0x1031),
         dimse_status=number(0x0900),
+        remaining=number(0x1020),
         completed=number(0x1021),
         failed=number(0x1022),
         warning=number(0x1023),

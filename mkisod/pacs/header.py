@@ -13,6 +13,7 @@ from typing import Final
 
 from pydicom import charset
 
+from mkisod.explicit_vr import SHORT_VRS, Walker
 from mkisod.job.patient import PatientIdentity
 from mkisod.pacs.negotiation import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -33,8 +34,7 @@ _WANTED = frozenset(
         *(0x0020000D, _SERIES_INSTANCE_UID),
     }
 )
-# PS3.5 section 7.1.2: these have a length of 2 bytes, all others 2 reserved bytes and a length of 4.
-_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_WINDOW_BYTES: Final = 16384  # nearly every head; copied, since a slice of bytes costs a third of one of a view
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _ITEM_GROUP, _DELIMITATIONS = 0xFFFE, (0xE00D, 0xE0DD)  # PS3.5 section 7.5: items and delimiters have no VR
 _LITTLE_ENDIAN, _BIG_ENDIAN = struct.Struct("<HH2sH"), struct.Struct(">HH2sH")  # Explicit VR; of Implicit VR the tag alone counts
@@ -43,7 +43,12 @@ _PERSON_NAME_DELIMITERS = {0x0D, 0x0A, 0x09, 0x0C, 0x5E, 0x3D}  # PS3.5 section 
 _TEXT_DELIMITERS = {0x0D, 0x0A, 0x09, 0x0C}
 
 
-def scan_header(head: bytes | bytearray | memoryview, transfer_syntax_uid: str, *, whole: bool) -> Header | None:
+def make_walker() -> Walker:
+    """One that `scan_header` takes, and that remembers what it has seen."""
+    return Walker(_WANTED, _SERIES_INSTANCE_UID)
+
+
+def scan_header(head: bytes | bytearray | memoryview, transfer_syntax_uid: str, walker: Walker, *, whole: bool) -> Header | None:
     """The identifying attributes in `head`, the first bytes of a data set.
 
     None: more bytes may hold more of them. With `whole` there are no more, or no more will be looked at, and the answer is final.
@@ -59,24 +64,32 @@ def scan_header(head: bytes | bytearray | memoryview, transfer_syntax_uid: str, 
     complete = _walk(
         head,
         found,
+        walker,
         big_endian=transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN,
         implicit=transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN,
     )
     return _decode_header(found) if complete or whole else None
 
 
-def _walk(data: bytes | bytearray | memoryview, found: dict[int, bytes], *, big_endian: bool, implicit: bool) -> bool:
+def _walk(data: bytes | bytearray | memoryview, found: dict[int, bytes], walker: Walker, *, big_endian: bool, implicit: bool) -> bool:
     """Puts the wanted values into `found`. True: nothing more is to be had; False: the data ended first."""
     unpack = (_BIG_ENDIAN if big_endian else _LITTLE_ENDIAN).unpack_from
     unpack_length = (_LENGTH_BIG_ENDIAN if big_endian else _LENGTH_LITTLE_ENDIAN).unpack_from
     position, end = 0, len(data)
+    window = b"" if implicit or big_endian else bytes(data[:_WINDOW_BYTES])
     outer: list[bool] = []  # the open sequences and items of undefined length; whether what is around each is Implicit VR
     while position + 8 <= end:
+        if window and not outer:
+            position = walker.walk(window, position, len(window), found)
+            if _SERIES_INSTANCE_UID in found:
+                return True
+            if position + 8 > end:
+                return False
         group, element, vr, length = unpack(data, position)
         position += 8
         if implicit or group == _ITEM_GROUP:
             length = unpack_length(data, position - 4)[0]
-        elif vr not in _SHORT_VRS:
+        elif vr not in SHORT_VRS:
             if not (vr.isalpha() and vr.isupper()):
                 return True
             if position + 4 > end:  # a long one, as are all those yet to come (PS3.5 section 7.1.2)

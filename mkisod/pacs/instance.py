@@ -12,6 +12,7 @@ import os
 
 from attrs import frozen
 
+from mkisod.explicit_vr import Walker
 from mkisod.pacs.command import Command
 from mkisod.pacs.header import LIMIT_BYTES, scan_header
 from mkisod.pacs.part10 import encode_file_meta
@@ -31,11 +32,12 @@ class Origin:
 class IncomingInstance:
     """Used by one thread: `write` for each fragment, then `finish`; or `abandon` at any time."""
 
-    def __init__(self, command: Command, transfer_syntax_uid: str, origin: Origin, reception: Reception) -> None:
+    def __init__(self, command: Command, transfer_syntax_uid: str, origin: Origin, reception: Reception, walker: Walker) -> None:
         self._command = command
         self._transfer_syntax_uid = transfer_syntax_uid
         self._origin = origin
         self._reception = reception
+        self._walker = walker
         self._head: bytearray | None = None  # what came before the header was complete, where the first fragment did not hold all of it
         self._next_scan_bytes = 0
         self._arrival: Arrival | None = None
@@ -108,7 +110,7 @@ class IncomingInstance:
 
     def _admit(self, head: bytes | bytearray | memoryview, *, whole: bool) -> bool:
         """False: `head` does not hold all of the header yet."""
-        header = scan_header(head, self._transfer_syntax_uid, whole=whole)
+        header = scan_header(head, self._transfer_syntax_uid, self._walker, whole=whole)
         if header is None:
             return False
         command = self._command

@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from mkisod.pacs import command as dimse
 from mkisod.pacs.command import Command
+from mkisod.pacs.header import make_walker
 from mkisod.pacs.instance import IncomingInstance, Origin
 from mkisod.pacs.negotiation import VERIFICATION_UID, is_storage_sop_class, is_uid
 from mkisod.pacs.pdu import REASON_NOT_SPECIFIED, SERVICE_USER, AbortAssociation, ContextResult, encode_command
@@ -43,6 +44,7 @@ class MessageReceiver:
         self._peer_max_length_bytes = peer_max_length_bytes
         self._origin = origin
         self._reception = reception
+        self._walker = make_walker()
         self._send = send
         self._log = log
         self._context_id = 0  # of the message that is being received; 0 between messages
@@ -122,7 +124,7 @@ class MessageReceiver:
         self._command = command
         if command.field == dimse.C_STORE_RQ and self._answer[0] == SUCCESS:
             context = self._contexts[self._context_id]
-            self._instance = IncomingInstance(command, context.transfer_syntax_uid, self._origin, self._reception)
+            self._instance = IncomingInstance(command, context.transfer_syntax_uid, self._origin, self._reception, self._walker)
 
     def _judge(self, command: Command) -> tuple[int, str]:
         """What can be said about a request before its data set: DIMSE status and Error Comment.

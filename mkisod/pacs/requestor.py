@@ -111,6 +111,10 @@ class RequestedAssociation:
             self._connected.limit_total(self.peer.response_timeout_s if is_limited else math.inf)
             return self._receive(field, message_id)
 
+    def gather(self, seconds: float) -> None:
+        """Where no further response has been read yet: sleep so long before the next one, so that many come at once."""
+        self._connected.gather(seconds)
+
     def cancel(self, context_id: int, field: int, message_id: int, seconds: float) -> Iterator[tuple[Command, bytes]]:
         """Once a wait was interrupted: a C-CANCEL, and the responses that still come within `seconds`, which nothing interrupts any more.
 

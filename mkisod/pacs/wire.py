@@ -111,6 +111,11 @@ class Wire:
         while True:
             self.take(BUFFER_BYTES)
 
+    def gather(self, seconds: float) -> None:
+        """Where nothing that was read is left: sleep so long before the next read, so that much comes at once."""
+        if self._start == self._end:
+            self._sleep(0, math.ceil(seconds * 1000))
+
     def connect(self, address: object) -> None:
         """Raises OSError where there is no connection to be had."""
         error = self._sock.connect_ex(address)  # type: ignore[arg-type]
@@ -170,13 +175,18 @@ class Wire:
 
     def _wait(self, event: int) -> None:
         remaining_s = self._idle_s if self._deadline is None else self._deadline - time.monotonic()
-        self._poll.register(self._sock, event)
         # Many archives leave Nagle's algorithm on: the end of what they send waits for our acknowledgement of its beginning, which Linux
         # would hold back for 40 ms. The option does not last, so it is set each time before sleeping.
         if event == select.POLLIN:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         limit_ms = None if math.isinf(remaining_s) else math.ceil(remaining_s * 1000)
-        if remaining_s <= 0 or not (ready := self._poll.poll(limit_ms)):
+        if remaining_s <= 0 or not self._sleep(event, limit_ms):
             raise TimeoutError
+
+    def _sleep(self, events: int, limit_ms: int | None) -> bool:
+        """Until one of these events, an interruption, or the limit: False."""
+        self._poll.register(self._sock, events)
+        ready = self._poll.poll(limit_ms)
         if self._interrupted and any(fd == self._interrupt_fd for fd, _ in ready):
             raise Interrupted
+        return bool(ready)

@@ -11,9 +11,9 @@ import pytest
 from pydicom import dcmread
 
 from mkisod.errors import Permanent
-from mkisod.media import index as index_module
 from mkisod.media import sums
 from mkisod.media.ahead import BLOCK_BYTES, ObjectReader
+from mkisod.media.header import HeaderReader
 from mkisod.media.index import ObjectIndex
 from mkisod.media.sums import Digests
 from tests.media.objects import make_object, write_object
@@ -50,7 +50,7 @@ def test_an_object_is_read_once(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     path = FILES / name
     expected = ObjectIndex().describe(path)
     read = Read(monkeypatch, path)
-    monkeypatch.setattr(index_module, "read_header", lambda path: pytest.fail(f"{path} is read again"))
+    monkeypatch.setattr(HeaderReader, "read", lambda _, path: pytest.fail(f"{path} is read again"))
     assert read.index.describe(path) == expected
     assert (read.digests.find(path), read.hashed) == (digest(path), [])
 

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from mkisod.errors import Permanent
 from mkisod.media.directory import read_directory
 from mkisod.media.elements import EVERYTHING, Encoding, StructureDefect, read_elements, read_items
-from mkisod.media.header import read_header_from
+from mkisod.media.header import HeaderReader
 from mkisod.media.records import describe_instance
 from tests.media.objects import make_object, make_object_with_all_keys
 
@@ -26,7 +26,7 @@ def encode(ds: Dataset) -> bytes:
 
 
 def read(data: bytes) -> None:
-    describe_instance(read_header_from(io.BytesIO(data), Path("object"), len(data)))
+    describe_instance(HeaderReader().read_from(io.BytesIO(data), Path("object"), len(data)))
 
 
 OBJECT = encode(make_object())
@@ -96,5 +96,5 @@ def test_a_large_value_that_nobody_wants_is_not_read(tmp_path: Path) -> None:
         file.write(data + b"\xe0\x7f\x10\x00OW\0\0" + size.to_bytes(4, "little"))
         file.truncate(file.tell() + size)  # sparse
     with path.open("rb") as file:
-        header = read_header_from(file, path, path.stat().st_size)
+        header = HeaderReader().read_from(file, path, path.stat().st_size)
     assert describe_instance(header).size_bytes > size

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mkisod.media import index
-from mkisod.media.header import read_header
+from mkisod.media.header import Header, HeaderReader
 from mkisod.media.index import ObjectIndex
 from tests.media.objects import make_object, write_object
 
@@ -17,11 +16,13 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that have been read."""
     names: list[str] = []
 
-    def count(path: Path) -> object:
-        names.append(path.name)
-        return read_header(path)
+    read = HeaderReader.read
 
-    monkeypatch.setattr(index, "read_header", count)
+    def count(reader: HeaderReader, path: Path) -> Header:
+        names.append(path.name)
+        return read(reader, path)
+
+    monkeypatch.setattr(HeaderReader, "read", count)
     return names
 
 

@@ -17,7 +17,7 @@ from pydicom.data import get_testdata_file
 
 from mkisod.job.patient import PatientIdentity
 from mkisod.pacs import header as header_module
-from mkisod.pacs.header import LIMIT_BYTES, scan_header
+from mkisod.pacs.header import LIMIT_BYTES, make_walker, scan_header
 from mkisod.pacs.negotiation import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -61,7 +61,7 @@ SERIES = explicit(0x0020000E, b"UI", b"1.2.9\0")
 
 
 def scan(data: bytes, transfer_syntax_uid: str = EXPLICIT_VR_LITTLE_ENDIAN) -> Header:
-    header = scan_header(data, transfer_syntax_uid, whole=True)
+    header = scan_header(data, transfer_syntax_uid, make_walker(), whole=True)
     assert header is not None
     return header
 
@@ -91,7 +91,7 @@ def test_what_is_cut_short_asks_for_more_or_knows_already(name: str) -> None:
     expected = scan(data, uid)
     decided = False
     for size in range(min(len(data), 6000)):
-        header = scan_header(data[:size], uid, whole=False)
+        header = scan_header(data[:size], uid, make_walker(), whole=False)
         assert header in (None, expected), size
         assert not decided or header, f"{size} bytes told less than fewer did"
         decided = header is not None
@@ -152,7 +152,7 @@ def test_a_deflated_bomb_is_not_inflated() -> None:
     deflater = zlib.compressobj(9, wbits=-15)
     bomb = b"".join(deflater.compress(bytes(1 << 20)) for _ in range(200)) + deflater.flush()
     assert len(bomb) < LIMIT_BYTES
-    assert scan_header(bomb, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, whole=False) == Header()
+    assert scan_header(bomb, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, make_walker(), whole=False) == Header()
 
 
 NAME = {
@@ -199,5 +199,5 @@ def test_the_cost_of_looking_again_is_bounded() -> None:
     """A walk over elements is linear; who calls it looks again only when twice as much is there (instance.py)."""
     data = explicit(0x00090001, b"UL", b"") * 1000
     found: dict[int, bytes] = {}
-    assert header_module._walk(data, found, big_endian=False, implicit=False) is False
+    assert header_module._walk(data, found, make_walker(), big_endian=False, implicit=False) is False
     assert not found
