@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
-from typing import TypeVar
 
 from attrs import evolve
 from pydicom.dataset import Dataset
@@ -35,8 +34,7 @@ _STUDY_KEYS = (
 )
 _SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
 _INSTANCE_KEYS = ("SOPInstanceUID",)
-
-_Read = TypeVar("_Read")
+_SOP_INSTANCE_UID = 0x00080018
 
 
 def find_studies(questions: Questions, accession: str) -> list[StudyListing]:
@@ -80,20 +78,19 @@ def list_study(
     keys = {"StudyInstanceUID": study.study_instance_uid}
     faults: dict[str, str] = {}
     look_up()
-    answers, fault = _list(questions, _make_identifier("SERIES", keys, _SERIES_KEYS), "SeriesInstanceUID", _read_series)
+    series, fault = _list_series(questions, keys)
     if fault:
         faults[""] = fault
         if modalities:
             raise Transient(Code.QUERY_FAILED, f"{fault} So no series can be chosen by modality.")
-    series = list(answers.values())
     if wanted is Evidence.INSTANCES:
         for i, one in enumerate(series):
             if modalities and one.modality not in modalities:
                 continue
             look_up()
             keys["SeriesInstanceUID"] = one.series_instance_uid
-            listed, fault = _list(questions, _make_identifier("IMAGE", keys, _INSTANCE_KEYS), "SOPInstanceUID", lambda _: None)
-            series[i] = evolve(one, sop_instance_uids=tuple(map(sys.intern, listed)))  # held once, here and where they are received
+            listed, fault = _list_instances(questions, keys)
+            series[i] = evolve(one, sop_instance_uids=listed)
             if fault:
                 faults[one.series_instance_uid] = fault
                 if not listed:  # it does not list instances at all; the others would only cost time
@@ -101,29 +98,38 @@ def list_study(
     return judge_listing(study, series, faults, modalities=modalities, wanted=wanted)
 
 
-def _list(
-    questions: Questions, identifier: Dataset, unique_key: str, read: Callable[[Dataset], _Read]
-) -> tuple[dict[str, _Read], str]:
-    """What was `read` of each answer, by their unique key, and why they may not be all ('' where they are).
-
-    A data set weighs 2 KiB, so nothing of it is kept that nobody asks for.
-    """
-    answers: dict[str, _Read] = {}
+def _list_series(questions: Questions, keys: dict[str, str]) -> tuple[list[SeriesListing], str]:
+    """The series, and why they may not be all ('' where they are)."""
+    series: dict[str, SeriesListing] = {}
     fault = ""
     try:
-        for answer in questions.ask(identifier):
-            if uid := _find_uid(answer, unique_key):
-                answers[uid] = read(answer)
+        for answer in questions.ask(_make_identifier("SERIES", keys, _SERIES_KEYS)):
+            if uid := _refuse_patterns(_text(answer, "SeriesInstanceUID")):
+                series[uid] = SeriesListing(uid, _text(answer, "Modality"), (), _number(answer, "NumberOfSeriesRelatedInstances"))
             else:
-                fault = f"{questions.peer.name} answered a C-FIND without a usable {unique_key}."
+                fault = _explain_useless(questions, "SeriesInstanceUID")
     except CutShort as error:
         fault = error.message
-    return answers, fault
+    return list(series.values()), fault
 
 
-def _read_series(answer: Dataset) -> SeriesListing:
-    uid = _find_uid(answer, "SeriesInstanceUID")
-    return SeriesListing(uid, _text(answer, "Modality"), (), _number(answer, "NumberOfSeriesRelatedInstances"))
+def _list_instances(questions: Questions, keys: dict[str, str]) -> tuple[tuple[str, ...], str]:
+    """The SOP Instance UIDs, and why they may not be all."""
+    listed: dict[str, None] = {}
+    fault = ""
+    try:
+        for answered in questions.ask_for_uids(_make_identifier("IMAGE", keys, _INSTANCE_KEYS), _SOP_INSTANCE_UID):
+            if uid := _refuse_patterns(answered):
+                listed[sys.intern(uid)] = None  # held once, here and where they are received
+            else:
+                fault = _explain_useless(questions, "SOPInstanceUID")
+    except CutShort as error:
+        fault = error.message
+    return tuple(listed), fault
+
+
+def _explain_useless(questions: Questions, keyword: str) -> str:
+    return f"{questions.peer.name} answered a C-FIND without a usable {keyword}."
 
 
 def _make_identifier(level: str, unique_keys: dict[str, str], return_keys: tuple[str, ...]) -> Dataset:
@@ -140,7 +146,7 @@ def _make_identifier(level: str, unique_keys: dict[str, str], return_keys: tuple
 
 
 def _make_study(questions: Questions, answer: Dataset, accession: str) -> StudyListing:
-    if not (uid := _find_uid(answer, "StudyInstanceUID")):
+    if not (uid := _refuse_patterns(_text(answer, "StudyInstanceUID"))):
         raise Transient(Code.QUERY_FAILED, f"{questions.peer.name} answered a C-FIND without a usable StudyInstanceUID.")
     number = _number(answer, "NumberOfStudyRelatedInstances")
     return StudyListing(
@@ -159,9 +165,8 @@ def _make_study(questions: Questions, answer: Dataset, accession: str) -> StudyL
     )
 
 
-def _find_uid(answer: Dataset, keyword: str) -> str:
+def _refuse_patterns(uid: str) -> str:
     """A unique key of an answer; '' where it is of no use: an empty key matches the whole archive (PS3.4 C.2.2.2.3)."""
-    uid = _text(answer, keyword)
     return "" if "\\" in uid or "*" in uid or "?" in uid else uid
 
 

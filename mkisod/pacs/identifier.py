@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 from typing import Final
 
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 
+from mkisod.explicit_vr import SHORT_VRS
 from mkisod.pacs.negotiation import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from mkisod.pacs.pdu import ContextResult
 
 SYNTAXES: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)  # what to propose
+
+
+_ELEMENT: Final = struct.Struct("<HHI")  # in Explicit VR the length is the upper half of the last, behind the VR
+_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 
 
 class InvalidIdentifier(ValueError):
@@ -35,3 +41,28 @@ def decode_identifier(raw: bytes, context: ContextResult) -> Dataset:
         # Whatever pydicom makes of bytes that anybody may have sent: it has no error of its own for them.
         raise InvalidIdentifier(type(error).__name__) from error
     return identifier
+
+
+def find_uid(raw: bytes, context: ContextResult, tag: int) -> str:
+    """One attribute of VR UI, as it stands there without padding; '' where it is absent. Raises `InvalidIdentifier`.
+
+    An archive lists instances by the thousand, and of each answer this is all that is wanted: pydicom takes twenty times as long.
+    """
+    is_implicit_vr = context.transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
+    at, end, length, uid = 0, len(raw), 0, b""
+    while at + _ELEMENT.size <= end:
+        group, element, length = _ELEMENT.unpack_from(raw, at)
+        if not is_implicit_vr:
+            if raw[at + 4 : at + 6] not in SHORT_VRS:
+                break
+            length >>= 16
+        value_at, at = at + _ELEMENT.size, at + _ELEMENT.size + length
+        if group << 16 | element == tag:
+            uid = raw[value_at:at]
+    if at == end:
+        return uid.decode("latin-1").strip(" \0")
+    if end - at < _ELEMENT.size and length != _UNDEFINED_LENGTH:
+        raise InvalidIdentifier("it is cut short")  # pydicom would take half a value
+    identifier = decode_identifier(raw, context)  # there is more in it than texts and numbers
+    value = (tag in identifier and identifier[tag].value) or ""
+    return value if isinstance(value, str) else "\\".join(map(str, value))

@@ -6,24 +6,27 @@ request: pynetdicom, whose threads hand each message over several times, took te
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from pydicom.dataset import Dataset
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]
 
 from mkisod.errors import Code, Permanent, Transient
 from mkisod.pacs import command as dimse
-from mkisod.pacs.identifier import SYNTAXES, InvalidIdentifier, decode_identifier, encode_identifier
-from mkisod.pacs.pdu import ProposedContext
+from mkisod.pacs.identifier import SYNTAXES, InvalidIdentifier, decode_identifier, encode_identifier, find_uid
+from mkisod.pacs.pdu import ContextResult, ProposedContext
 from mkisod.pacs.peer import Peer
 from mkisod.pacs.requestor import RequestedAssociation
 from mkisod.pacs.wire import Interrupted
 
 FIND: Final = StudyRootQueryRetrieveInformationModelFind
 _CONTEXT_ID: Final = 1
+
+_Answer = TypeVar("_Answer")
 
 
 class CutShort(Transient):
@@ -52,6 +55,13 @@ class Questions:
 
     def ask(self, identifier: Dataset) -> Iterator[Dataset]:
         """The identifiers of the pending responses. Raises `CutShort` where the final DIMSE status is not success."""
+        return self._ask(identifier, decode_identifier)
+
+    def ask_for_uids(self, identifier: Dataset, tag: int) -> Iterator[str]:
+        """Of each of them only this attribute, of VR UI; '' where it is absent. Raises as `ask` does."""
+        return self._ask(identifier, partial(find_uid, tag=tag))
+
+    def _ask(self, identifier: Dataset, read: Callable[[bytes, ContextResult], _Answer]) -> Iterator[_Answer]:
         what = f"a C-FIND at {identifier.QueryRetrieveLevel} level"
         if (context := self._association.contexts.get(_CONTEXT_ID)) is None:
             raise Permanent(Code.QUERY_FAILED, f"{self.peer} does not offer C-FIND in the Study Root model.")
@@ -64,7 +74,7 @@ class Questions:
                 response, answer = self._association.receive(what, dimse.C_FIND_RQ | dimse.RESPONSE, self._message_id)
             if response.dimse_status in dimse.PENDING:
                 try:
-                    yield decode_identifier(answer, context)
+                    yield read(answer, context)
                 except InvalidIdentifier as error:
                     raise Transient(
                         Code.QUERY_FAILED, f"{self.peer} answered {what} with an identifier that cannot be decoded ({error})."

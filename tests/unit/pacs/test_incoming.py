@@ -73,3 +73,29 @@ def test_an_interruption_within_a_message_is_known(line: Line) -> None:
         line.messages.receive()
     thread.join()
     assert line.messages.in_message
+
+
+def test_what_comes_meanwhile_is_read_at_once(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there wakes nobody before the time is over; what was read is not kept waiting, and of many nothing is lost."""
+    fills: list[Wire] = []
+    fill = Wire._fill
+
+    def count(wire: Wire) -> None:
+        fills.append(wire)
+        fill(wire)
+
+    monkeypatch.setattr(Wire, "_fill", count)
+    line.theirs.sendall(RESPONSE * 100)
+    line.wire.gather(0.01)
+    for number in range(100):
+        if number:
+            line.wire.gather(3600)
+        assert line.messages.receive()[0].dimse_status == 0xFE00
+    assert len(fills) == 1
+
+
+def test_an_interruption_ends_the_gathering(line: Line) -> None:
+    line.interrupt()
+    with pytest.raises(Interrupted):
+        line.wire.gather(3600)
+    assert not line.messages.in_message
