@@ -16,7 +16,8 @@ import argparse
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,33 +54,42 @@ def measure_start_of_movescu() -> float:
     return time.perf_counter() - began_s
 
 
+def compare_with(
+    archive_name: str, make_archive: Callable[..., AbstractContextManager[Peer]], directory: Path, *, instances: int, edge: int, rounds: int
+) -> None:
+    with ExitStack() as stack:
+        directory.mkdir()
+        files = make_study(directory / "source", instances, edge)
+        titles = (AE_TITLE, COUNTING_AE_TITLE, *(ae_title for _, ae_title, _ in PEERS))
+        ports = {ae_title: free_port() for ae_title in titles}
+        known = {ae_title: (HOST, port) for ae_title, port in ports.items()}
+        archive = stack.enter_context(make_archive(directory / "archive", files, destinations=known))
+        runs = {}
+        for row, ae_title, query in ((OURS, AE_TITLE, "instances"), (COUNTING, COUNTING_AE_TITLE, "counts")):
+            folder = directory / ae_title
+            ours = serving(folder, archive, ports[ae_title], ae_title=ae_title, output=["dir"], query=query)
+            runs[row] = partial(run_ours, stack.enter_context(ours))
+        for row, ae_title, options in PEERS:
+            folder = directory / ae_title
+            stack.enter_context(storescp(folder, ae_title, ports[ae_title], options=options))
+            runs[row] = partial(run_theirs, archive, ae_title, folder, instances)
+        measured = take_turns(runs, rounds)
+        answered = {f"{OURS}, {ANSWERED}": [replace(one, wall_s=one.shares[ANSWERED]) for one in measured[OURS]]}
+        print_table(f"Receiving {instances} CT of {edge}x{edge} from {archive_name}", {**measured, **answered})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.receive", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the instances")
     arguments = parser.parse_args()
     print_machine()
-    for instances, edge in ((int(1000 * arguments.scale), 512), (int(2000 * arguments.scale), 64)):
-        for archive_name, make_archive in (("dcmqrscp", dcmqrscp), ("Orthanc", orthanc)):
-            with tempfile.TemporaryDirectory(prefix="mkisod-bench-") as name, ExitStack() as stack:
-                directory = Path(name)
-                files = make_study(directory / "source", instances, edge)
-                titles = (AE_TITLE, COUNTING_AE_TITLE, *(ae_title for _, ae_title, _ in PEERS))
-                ports = {ae_title: free_port() for ae_title in titles}
-                known = {ae_title: (HOST, port) for ae_title, port in ports.items()}
-                archive = stack.enter_context(make_archive(directory / "archive", files, destinations=known))
-                runs = {}
-                for row, ae_title, query in ((OURS, AE_TITLE, "instances"), (COUNTING, COUNTING_AE_TITLE, "counts")):
-                    folder = directory / ae_title
-                    ours = serving(folder, archive, ports[ae_title], ae_title=ae_title, output=["dir"], query=query)
-                    runs[row] = partial(run_ours, stack.enter_context(ours))
-                for row, ae_title, options in PEERS:
-                    folder = directory / ae_title
-                    stack.enter_context(storescp(folder, ae_title, ports[ae_title], options=options))
-                    runs[row] = partial(run_theirs, archive, ae_title, folder, instances)
-                measured = take_turns(runs, arguments.rounds)
-                answered = {f"{OURS}, {ANSWERED}": [replace(one, wall_s=one.shares[ANSWERED]) for one in measured[OURS]]}
-                print_table(f"Receiving {instances} CT of {edge}x{edge} from {archive_name}", {**measured, **answered})
+    # One folder for all: what is deleted between two tables would be paid for in the next one, as `empty_files` says.
+    with tempfile.TemporaryDirectory(prefix="mkisod-bench-") as name:
+        for instances, edge in ((int(1000 * arguments.scale), 512), (int(2000 * arguments.scale), 64)):
+            for archive_name, make_archive in (("dcmqrscp", dcmqrscp), ("Orthanc", orthanc)):
+                directory = Path(name) / f"{archive_name}-{edge}"
+                compare_with(archive_name, make_archive, directory, instances=instances, edge=edge, rounds=arguments.rounds)
     print(f"\nstart of movescu: {measure_start_of_movescu():.3f} s")
 
 
