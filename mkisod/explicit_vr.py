@@ -17,6 +17,7 @@ LAST_TAG: Final = 0xFFFDFFFF  # items and delimiters, which have no VR, come beh
 
 _AS_NUMBERS: Final = frozenset(int.from_bytes(vr, "little") for vr in SHORT_VRS)  # cost less than two bytes each
 _HEAD_BYTES: Final = 8
+_ALL: Final = 1 << 62
 _unpack_head = struct.Struct("<HHHH").unpack_from  # tag, VR and length
 
 _STRETCH_ELEMENTS: Final = 8
@@ -24,8 +25,35 @@ _STRETCH_BYTES: Final = 2048  # of a longer one the memory would cost more than 
 _MOST_STRETCHES: Final = 256
 
 
+def walk_short(  # noqa: PLR0917 - called for each element that is not short
+    window: bytes, offset: int, end: int, last_tag: int, wanted: Container[int], values: dict[int, bytes], most: int = _ALL
+) -> int:
+    """Puts what is wanted into `values`, from `offset` on, as long as an element lies whole before `end` and has a short VR.
+
+    Returns the offset of the first that is not such a one, or is beyond `last_tag`; behind `last_tag` itself where that is wanted; or
+    behind the `most` elements that are to be read.
+    """
+    unpack, short_vrs = _unpack_head, _AS_NUMBERS
+    end = min(end, len(window))
+    last = end - _HEAD_BYTES
+    for _ in range(most):
+        if offset > last:
+            break
+        group, element, vr, length = unpack(window, offset)
+        stop: int = offset + _HEAD_BYTES + length
+        tag = group << 16 | element
+        if vr not in short_vrs or stop > end or tag > last_tag:
+            break
+        if tag in wanted:
+            values[tag] = window[offset + _HEAD_BYTES : stop]
+            if tag == last_tag:
+                return stop
+        offset = stop
+    return offset
+
+
 class Walker:
-    """Walks over elements with a short VR. A stretch of them that begins as one before did is looked at as a whole.
+    """The same for many objects. A stretch of elements that begins as one before did is compared with it as a whole.
 
     Threads may share one: each of its values is set as a whole, and losing one does no harm.
     """
@@ -36,42 +64,27 @@ class Walker:
         self._known: dict[bytes, tuple[bytes, Mapping[int, bytes]]] = {}  # by the first head: a stretch, and what is wanted of it
 
     def walk(self, window: bytes, offset: int, end: int, values: dict[int, bytes]) -> int:
-        """Puts what is wanted into `values`, from `offset` on, as long as an element lies whole before `end` and has a short VR.
-
-        Returns the offset of the first that is not such a one, or is beyond the last tag.
-        """
+        """As `walk_short`, to the end."""
         end = min(end, len(window))
-        find_known = self._known.get
+        find_known, last_tag = self._known.get, self._last_tag
         while True:
             known = find_known(window[offset : offset + _HEAD_BYTES])
             if known is not None and window.startswith(known[0], offset, end):
-                values.update(known[1])
-                offset += len(known[0])
-                continue
-            stop, found = self._walk_stretch(window, offset, end)
-            if stop == offset:
-                return offset
+                stretch, found = known
+            else:
+                new: dict[int, bytes] = {}
+                stop = walk_short(window, offset, end, last_tag, self._wanted, new, _STRETCH_ELEMENTS)
+                if stop == offset:
+                    return offset
+                stretch, found = window[offset:stop], new
+                if len(stretch) <= _STRETCH_BYTES:
+                    self._remember(stretch, new)
             values.update(found)
-            if stop - offset <= _STRETCH_BYTES:
-                if len(self._known) >= _MOST_STRETCHES:
-                    self._known.clear()
-                self._known[window[offset : offset + _HEAD_BYTES]] = (window[offset:stop], found)
-            offset = stop
+            offset += len(stretch)
+            if last_tag in found:
+                return offset
 
-    def _walk_stretch(self, window: bytes, offset: int, end: int) -> tuple[int, dict[int, bytes]]:
-        """The same for some elements."""
-        unpack, short_vrs, last_tag, wanted = _unpack_head, _AS_NUMBERS, self._last_tag, self._wanted
-        found: dict[int, bytes] = {}
-        last = end - _HEAD_BYTES
-        for _ in range(_STRETCH_ELEMENTS):
-            if offset > last:
-                break
-            group, element, vr, length = unpack(window, offset)
-            stop = offset + _HEAD_BYTES + length
-            tag = group << 16 | element
-            if vr not in short_vrs or stop > end or tag > last_tag:
-                break
-            if tag in wanted:
-                found[tag] = window[offset + _HEAD_BYTES : stop]
-            offset = stop
-        return offset, found
+    def _remember(self, stretch: bytes, found: Mapping[int, bytes]) -> None:
+        if len(self._known) >= _MOST_STRETCHES:
+            self._known.clear()
+        self._known[stretch[:_HEAD_BYTES]] = (stretch, found)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from attrs import frozen
 
-from mkisod.explicit_vr import LAST_TAG, Walker
+from mkisod.explicit_vr import LAST_TAG, Walker, walk_short
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
@@ -61,7 +61,7 @@ def read_elements(
     """The values of the `wanted` tags, as encoded, from where `file` stands to `end`; of a sequence, its items.
 
     `end` None: up to an Item Delimitation Item. `stop_at`: up to the first tag that is not below it, whose head is not consumed.
-    `walker`: one for the same tags that remembers other objects. Raises `StructureDefect`.
+    `walker`: one made for the same tags and the same `stop_at`, that remembers other objects. Raises `StructureDefect`.
     """
     if _depth > _DEEPEST_NESTING:
         raise StructureDefect(f"sequences are nested more than {_DEEPEST_NESTING} deep")
@@ -72,13 +72,16 @@ def read_elements(
     values: dict[int, bytes] = {}
     at = file.tell()
     window, start = b"", at  # what has been read of the file, and from where: hundreds of elements lie in one
-    walk = (walker or Walker(wanted, LAST_TAG if stop_at is None else stop_at - 1)).walk
+    last_tag = LAST_TAG if stop_at is None else stop_at - 1
     short_end = end if encoding == EXPLICIT_LITTLE_ENDIAN else None
     while end is None or at < end:
         offset = at - start
         if short_end is not None:
-            offset = walk(window, offset, short_end - start, values)
-            at = start + offset
+            if walker is None:
+                at = start + walk_short(window, offset, short_end - start, last_tag, wanted, values)
+            else:
+                at = start + walker.walk(window, offset, short_end - start, values)
+            offset = at - start
             if at >= short_end:
                 break
         if offset + _LONGEST_HEAD_BYTES > len(window):

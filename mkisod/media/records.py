@@ -1,4 +1,4 @@
-"""From the head of an object to what the directory records over it hold. Pure.
+"""From the head of an object to what the directory records over it hold. Pure but for what `Siblings` remember.
 
 An `Instance` carries the keys of its leaf record and what it says about its series, study and patient, all as values encoded in Explicit
 VR Little Endian, the only encoding of a DICOMDIR (PS3.10 8.6); those of the leaf record as one piece of it (encoding.py). Text passes

@@ -104,7 +104,7 @@ def _list_series(questions: Questions, keys: dict[str, str]) -> tuple[list[Serie
     fault = ""
     try:
         for answer in questions.ask(_make_identifier("SERIES", keys, _SERIES_KEYS)):
-            if uid := _refuse_patterns(_text(answer, "SeriesInstanceUID")):
+            if uid := _find_usable(_text(answer, "SeriesInstanceUID")):
                 series[uid] = SeriesListing(uid, _text(answer, "Modality"), (), _number(answer, "NumberOfSeriesRelatedInstances"))
             else:
                 fault = _explain_useless(questions, "SeriesInstanceUID")
@@ -119,7 +119,7 @@ def _list_instances(questions: Questions, keys: dict[str, str]) -> tuple[tuple[s
     fault = ""
     try:
         for answered in questions.ask_for_uids(_make_identifier("IMAGE", keys, _INSTANCE_KEYS), _SOP_INSTANCE_UID):
-            if uid := _refuse_patterns(answered):
+            if uid := _find_usable(answered):
                 listed[sys.intern(uid)] = None  # held once, here and where they are received
             else:
                 fault = _explain_useless(questions, "SOPInstanceUID")
@@ -146,7 +146,7 @@ def _make_identifier(level: str, unique_keys: dict[str, str], return_keys: tuple
 
 
 def _make_study(questions: Questions, answer: Dataset, accession: str) -> StudyListing:
-    if not (uid := _refuse_patterns(_text(answer, "StudyInstanceUID"))):
+    if not (uid := _find_usable(_text(answer, "StudyInstanceUID"))):
         raise Transient(Code.QUERY_FAILED, f"{questions.peer.name} answered a C-FIND without a usable StudyInstanceUID.")
     number = _number(answer, "NumberOfStudyRelatedInstances")
     return StudyListing(
@@ -165,8 +165,11 @@ def _make_study(questions: Questions, answer: Dataset, accession: str) -> StudyL
     )
 
 
-def _refuse_patterns(uid: str) -> str:
-    """A unique key of an answer; '' where it is of no use: an empty key matches the whole archive (PS3.4 C.2.2.2.3)."""
+def _find_usable(uid: str) -> str:
+    """A unique key of an answer; '' where it is of no use: an empty key, or one with wild cards, matches more than it names.
+
+    PS3.4 C.2.2.2.3, C.2.2.2.4.
+    """
     return "" if "\\" in uid or "*" in uid or "?" in uid else uid
 
 

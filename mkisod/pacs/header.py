@@ -1,8 +1,9 @@
-"""Reads what identifies an instance off the head of its data set, while the rest is still on its way. Pure.
+"""Reads what identifies an instance off the head of its data set, while the rest is still on its way.
 
 It walks the elements in order and stops at the first tag beyond Series Instance UID, usually within 4 KiB. Values and sequences in
 between are stepped over, not decoded; a sequence or UN of undefined length is followed by its items and delimiters, with a list for
 a stack. Whatever is malformed ends the walk: what was found until then is the answer, and the caller compares it with what was promised.
+Pure but for what a `Walker` remembers.
 """
 
 from __future__ import annotations

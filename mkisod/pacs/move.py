@@ -132,7 +132,10 @@ class RunningMove:
 
 
 def find_pause_s(remaining: int | None) -> float:
-    """How long the final response cannot be there yet. Read one by one, the pending ones would wake a thread for every instance."""
+    """How long a final response that says that all was done cannot be there yet; one that says less is noticed so much later.
+
+    Read one by one, the pending responses would wake a thread for every instance.
+    """
     return min((remaining or 0) * _SHORTEST_SUB_OPERATION_S, _LONGEST_PAUSE_S)
 
 

@@ -2,8 +2,8 @@
 
 Owns the socket of an association and the buffer it is read into. What is read is handed out as views into that buffer: they are valid
 until it is filled anew, before which `before_reuse` is called. Where nothing is there it sleeps in the kernel until something comes, a
-limit passes, or our own side interrupts; nothing wakes it otherwise. A connection that ends raises `ConnectionEnded`, a limit that passes
-TimeoutError, an interruption `Interrupted`.
+limit passes, or our own side interrupts; nothing wakes it otherwise. Who can wait a little lets it `gather` first. A connection that ends
+raises `ConnectionEnded`, a limit that passes TimeoutError, an interruption `Interrupted`.
 """
 
 from __future__ import annotations
@@ -112,8 +112,11 @@ class Wire:
             self.take(BUFFER_BYTES)
 
     def gather(self, seconds: float) -> None:
-        """Where nothing that was read is left: sleep so long before the next read, so that much comes at once."""
-        if self._start == self._end:
+        """Where nothing that was read is left: sleep so long before the next read, so that much comes at once. An interruption ends it.
+
+        Not under TLS, where a read gives one record, however many have come.
+        """
+        if seconds and self._start == self._end and not isinstance(self._sock, ssl.SSLSocket):
             self._sleep(0, math.ceil(seconds * 1000))
 
     def connect(self, address: object) -> None:
@@ -132,7 +135,7 @@ class Wire:
             rest = rest[self._attempt(self._sock.send, select.POLLOUT, rest) :]
 
     def interrupt(self) -> None:
-        """Its next read, or the one that waits, ends by `Interrupted`. The caller then makes `interrupt_fd` readable."""
+        """Its next read, or the wait that it is in, ends by `Interrupted`. The caller then makes `interrupt_fd` readable."""
         self._interrupted = True
 
     def cut(self) -> None:
@@ -184,7 +187,7 @@ class Wire:
             raise TimeoutError
 
     def _sleep(self, events: int, limit_ms: int | None) -> bool:
-        """Until one of these events, an interruption, or the limit: False."""
+        """Until one of these events, an end of the connection, a call of `interrupt` for whomever, or the limit: only then False."""
         self._poll.register(self._sock, events)
         ready = self._poll.poll(limit_ms)
         if self._interrupted and any(fd == self._interrupt_fd for fd, _ in ready):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pydicom.data
 import pytest
 
-from mkisod.explicit_vr import LAST_TAG, SHORT_VRS, Walker
+from mkisod.explicit_vr import LAST_TAG, SHORT_VRS, Walker, walk_short
 from mkisod.pacs.part10 import measure_file_meta
 
 FILES = Path(pydicom.data.__file__).parent / "test_files"
@@ -35,6 +35,8 @@ def walk_plainly(data: bytes, offset: int, end: int, last_tag: int) -> tuple[int
             break
         if tag in Odd():
             found[tag] = data[offset + 8 : offset + 8 + length]
+            if tag == last_tag:
+                return offset + 8 + length, found
         offset += 8 + length
     return offset, found
 
@@ -77,7 +79,10 @@ def test_what_is_remembered_changes_nothing(seed: int, last_tag: int) -> None:
         end = rng.choice((len(data), len(data) + 100, rng.randrange(len(data))))
         for offset in starts(data):
             found: dict[int, bytes] = {}
-            assert (walker.walk(data, offset, end, found), found) == walk_plainly(data, offset, end, last_tag)
+            plainly = walk_plainly(data, offset, end, last_tag)
+            assert (walker.walk(data, offset, end, found), found) == plainly
+            found = {}
+            assert (walk_short(data, offset, end, last_tag, Odd(), found), found) == plainly
 
 
 def test_bytes_that_no_element_begins_with_are_left_alone() -> None:

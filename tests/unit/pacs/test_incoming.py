@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 
@@ -25,14 +26,14 @@ class Line:
 
     def __init__(self, ours: socket.socket, theirs: socket.socket, interrupt_fd: int) -> None:
         self.theirs = theirs
-        self._interrupt_fd = interrupt_fd
+        self.interrupt_fd = interrupt_fd
         self.wire = Wire(ours, interrupt_fd)
         self.wire.limit_total(30)
         self.messages = IncomingMessages(self.wire, {1})
 
     def interrupt(self) -> None:
         self.wire.interrupt()
-        os.eventfd_write(self._interrupt_fd, 1)
+        os.eventfd_write(self.interrupt_fd, 1)
 
 
 @pytest.fixture
@@ -89,6 +90,7 @@ def test_what_comes_meanwhile_is_read_at_once(line: Line, monkeypatch: pytest.Mo
     line.wire.gather(0.01)
     for number in range(100):
         if number:
+            line.interrupt()  # whoever slept would notice
             line.wire.gather(3600)
         assert line.messages.receive()[0].dimse_status == 0xFE00
     assert len(fills) == 1
@@ -99,3 +101,13 @@ def test_an_interruption_ends_the_gathering(line: Line) -> None:
     with pytest.raises(Interrupted):
         line.wire.gather(3600)
     assert not line.messages.in_message
+
+
+def test_under_tls_nothing_is_waited_for(line: Line) -> None:
+    """A read gives one record there, so each response would be waited for anew."""
+    ours = ssl.create_default_context().wrap_socket(line.theirs, server_hostname="archive", do_handshake_on_connect=False)
+    with ours:
+        wire = Wire(ours, line.interrupt_fd)
+        wire.interrupt()
+        os.eventfd_write(line.interrupt_fd, 1)
+        wire.gather(3600)

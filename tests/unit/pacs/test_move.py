@@ -1,4 +1,4 @@
-"""How long the pending responses of a C-MOVE may be left lying: never longer than the final one is surely not there."""
+"""How long the pending responses of a C-MOVE may be left lying."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydicom.charset import python_encoding
 from pydicom.data import get_testdata_file
 
+from mkisod.explicit_vr import Walker
 from mkisod.job.patient import PatientIdentity
 from mkisod.pacs import header as header_module
 from mkisod.pacs.header import LIMIT_BYTES, make_walker, scan_header
@@ -60,8 +61,12 @@ ITEM_END, SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE00D, 0), struct.pack("<H
 SERIES = explicit(0x0020000E, b"UI", b"1.2.9\0")
 
 
+# For all of them: what it remembers of one is to change nothing in another.
+WALKER = make_walker()
+
+
 def scan(data: bytes, transfer_syntax_uid: str = EXPLICIT_VR_LITTLE_ENDIAN) -> Header:
-    header = scan_header(data, transfer_syntax_uid, make_walker(), whole=True)
+    header = scan_header(data, transfer_syntax_uid, WALKER, whole=True)
     assert header is not None
     return header
 
@@ -91,12 +96,23 @@ def test_what_is_cut_short_asks_for_more_or_knows_already(name: str) -> None:
     expected = scan(data, uid)
     decided = False
     for size in range(min(len(data), 6000)):
-        header = scan_header(data[:size], uid, make_walker(), whole=False)
+        header = scan_header(data[:size], uid, WALKER, whole=False)
         assert header in (None, expected), size
         assert not decided or header, f"{size} bytes told less than fewer did"
         decided = header is not None
         scan(data[:size], uid)
     assert decided
+
+
+@pytest.mark.parametrize("walker", [make_walker(), WALKER])
+def test_what_comes_behind_the_series_again_counts_for_nothing(walker: Walker) -> None:
+    """However much of it the first fragment holds."""
+    first, second = explicit(0x00100020, b"LO", b"FIRST "), explicit(0x00100020, b"LO", b"SECOND") + SERIES.replace(b"1.2.9", b"3.4.5")
+    for _ in range(2):
+        for data in (first + SERIES, first + SERIES + second, first + SERIES + second * 9):
+            header = scan_header(data, EXPLICIT_VR_LITTLE_ENDIAN, walker, whole=False)
+            assert header is not None
+            assert (header.patient.patient_id, header.series_instance_uid) == ("FIRST", "1.2.9")
 
 
 NESTED = {
