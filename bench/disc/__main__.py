@@ -2,13 +2,14 @@
 
 Linear cost is the same time for each instance, however many there are and in however many series. The disc alone is `build_disc` with
 folder and image, in a process of its own. The job comes from the demo PACS; the daemon is started anew for each case, and looked at by
-/proc ten times a second.
+/proc ten times a second. The last figure is what one large object costs.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import struct
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.measuring import print_machine
-from bench.ours import AE_TITLE, Journey, serving
+from bench.ours import AE_TITLE, Journey, Ours, serving
 from mkisod.demo.series import write_series
 from mkisod.media.disc import DiscOrder, build_disc
 from tests.peers import Peer
@@ -30,6 +31,7 @@ from tests.processes import HOST, free_port, started, wait_for
 CASES = ((2_000, 1), (20_000, 1), (20_000, 100))
 SIDE = 16
 INTERVAL_S = 0.1
+LARGE_BYTES = 2 << 30
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -90,16 +92,42 @@ def run_disc(archive: Path, folder: Path) -> tuple[float, str]:
     return cpu_s, f"{peak_mib:.0f}"
 
 
-def run_job(archive: Path, folder: Path) -> tuple[float, str]:
+@contextmanager
+def serving_from(archive: Path, folder: Path) -> Iterator[Ours]:
+    """A daemon, and the demo PACS with this archive."""
     port, pacs_port = free_port(), free_port()
     destination = f"{AE_TITLE}={HOST}:{port}"
     command = [sys.executable, "-m", "mkisod.demo.pacs", "--from", archive, "--port", pacs_port, "--destination", destination]
     with started("demo PACS", command, folder / "pacs.log") as process:
         wait_for(lambda: "listening on" in process.output, 300, "the demo PACS")
-        peer = Peer("ABPACS", HOST, pacs_port, process)
-        with serving(folder / "daemon", peer, port, output=("dir", "iso")) as ours, sampling(ours.pid) as samples:
-            (journey,) = ours.run(["BENCH"])
+        with serving(folder / "daemon", Peer("ABPACS", HOST, pacs_port, process), port, output=("dir", "iso")) as ours:
+            yield ours
+
+
+def run_job(archive: Path, folder: Path) -> tuple[float, str]:
+    with serving_from(archive, folder) as ours, sampling(ours.pid) as samples:
+        (journey,) = ours.run(["BENCH"])
     return describe_job(journey, samples)
+
+
+def measure_large_object(folder: Path) -> None:
+    """A job with one object of 2 GiB, after one with a small object: what a job costs whatever it holds is there by then."""
+    archive = folder / "archive"
+    write_series(archive / "small", accession="SMALL", rows=SIDE, columns=SIDE, count=1)
+    write_series(archive / "large", accession="LARGE", rows=SIDE, columns=SIDE, count=1)
+    (path,) = (path for path in (archive / "large").rglob("*") if path.is_file())
+    length_at = path.stat().st_size - SIDE * SIDE * 2 - 4  # of the pixel data, which come last; what they grow by is a hole
+    with path.open("r+b") as file:
+        file.seek(length_at)
+        file.write(struct.pack("<I", LARGE_BYTES))
+        file.truncate(length_at + 4 + LARGE_BYTES)
+    with serving_from(archive, folder) as ours:
+        ours.run(["SMALL"])
+        before_mib = read_sample(ours.pid).peak_mib
+        ours.run(["LARGE"])
+        grown_mib = read_sample(ours.pid).peak_mib - before_mib
+    print("\n### One object of 2 GiB in the daemon, with its image")
+    print(f"\nVmHWM after a small one {before_mib:.0f} MiB, grown by {grown_mib:.1f} MiB")
 
 
 def describe_job(journey: Journey, samples: list[Sample]) -> tuple[float, str]:
@@ -131,6 +159,8 @@ def main() -> None:
             make_archive(archive, count, series)
         compare("A disc alone, with its image", "peak MiB", run_disc, archives)
         compare("A job in the daemon, from the demo PACS", "VmHWM in MiB at the start, after the retrieval, at the end", run_job, archives)
+    with tempfile.TemporaryDirectory(prefix="mkisod-bench-") as folder:
+        measure_large_object(Path(folder))
 
 
 if __name__ == "__main__":

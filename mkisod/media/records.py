@@ -9,35 +9,23 @@ instance.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Hashable
 from typing import Any, NamedTuple, TypeVar
 
 from attrs import frozen
-from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_sequence
-from pydicom.filewriter import write_sequence_item
-from pydicom.uid import EncapsulatedCDAStorage
 
-from mkisod.errors import Code, Permanent
 from mkisod.job.patient import PatientIdentity
-from mkisod.media.elements import EXPLICIT_LITTLE_ENDIAN, LONG_VRS, Encoding, StructureDefect, read_items
+from mkisod.media.elements import StructureDefect, read_items
 from mkisod.media.encoding import Elements, EncodedElements, encode_elements
 from mkisod.media.header import Header
 from mkisod.media.keys import FALLBACKS, KEYS, MIME_TYPES, MOMENTS, NO_DATE, NO_TIME, NUMBERS, TAGS, Key
 from mkisod.media.record_types import PRIVATE_RECORD_UID, ROOT_RECORD_TYPES, find_record_type
+from mkisod.media.values import copy_keys, refuse
 
 _Value = TypeVar("_Value", bound=Hashable)
 
-_NUMBER_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8}
-# What a Specific Character Set says something about (PS3.5 6.1.2.3); in the items of a sequence there may be such values too.
-_CHARACTER_SET_VRS = frozenset({"LO", "LT", "PN", "SH", "SQ", "ST", "UC", "UT"})
-# An item tag in little and in big endian: what the value of a sequence begins with.
-_ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
-_SHORT_LENGTH_MAX = 0xFFFE
 
-_SPECIFIC_CHARACTER_SET = TAGS["SpecificCharacterSet"]
 _PRIVATE_RECORD_UID = 0x00041432
 _REFERENCED_SOP_CLASS_UID = 0x00041510
 _REFERENCED_SOP_INSTANCE_UID = 0x00041511
@@ -46,7 +34,6 @@ _REFERENCED_TRANSFER_SYNTAX_UID = 0x00041512
 _ABOVE = ("PATIENT", "STUDY", "SERIES")
 _LINEAGE_TAGS = tuple(sorted({TAGS["IssuerOfPatientID"], *(key.tag for record_type in _ABOVE for key in KEYS[record_type])}))
 _VERIFICATION_DATE_TIME = 0x0040A030
-_RELATIONSHIP_TYPE = 0x0040A010
 
 
 @frozen
@@ -126,7 +113,7 @@ class Siblings:
             self.share(header.find_text("StudyInstanceUID")),
             self.share(header.find_text("SeriesInstanceUID")),
             self.share(identity),
-            *(self._share_elements(_copy_keys(header, record_type)) for record_type in _ABOVE),
+            *(self._share_elements(copy_keys(header, record_type)) for record_type in _ABOVE),
         )
 
     def _share_elements(self, elements: Elements) -> Elements:
@@ -142,19 +129,19 @@ def describe_instance(header: Header, siblings: Siblings | None = None) -> Insta
     """
     instance_uid = header.media_sop_instance_uid
     if (own_uid := header.find_text("SOPInstanceUID") or instance_uid) != instance_uid or not instance_uid:
-        raise _refuse(own_uid or header.path.name, "its file meta information names another SOP instance, or none")
+        raise refuse(own_uid or header.path.name, "its file meta information names another SOP instance, or none")
     if not header.media_sop_class_uid or not header.transfer_syntax_uid:
-        raise _refuse(instance_uid, "its file meta information names no SOP class or no transfer syntax")
+        raise refuse(instance_uid, "its file meta information names no SOP class or no transfer syntax")
     record_type = find_record_type(header.media_sop_class_uid)
     at_root = record_type in ROOT_RECORD_TYPES
     siblings = siblings or Siblings()
     study_uid, series_uid, identity, patient, study, series = siblings.find_lineage(header, at_root=at_root)
     if not at_root and not (study_uid and series_uid):
-        raise _refuse(instance_uid, "it has no Study Instance UID or no Series Instance UID")
+        raise refuse(instance_uid, "it has no Study Instance UID or no Series Instance UID")
     try:
         leaf, substitutions = _describe_leaf(header, record_type, instance_uid, study_uid, series_uid)
     except StructureDefect as defect:
-        raise _refuse(instance_uid, f"one of its sequences is damaged ({defect})") from defect
+        raise refuse(instance_uid, f"one of its sequences is damaged ({defect})") from defect
     return Instance(
         os.fspath(header.path),
         header.size_bytes,
@@ -181,7 +168,7 @@ def _describe_leaf(
         _REFERENCED_SOP_CLASS_UID: header.media_sop_class_uid.encode(),
         _REFERENCED_SOP_INSTANCE_UID: instance_uid.encode(),
         _REFERENCED_TRANSFER_SYNTAX_UID: header.transfer_syntax_uid.encode(),
-        **_copy_keys(header, record_type),
+        **copy_keys(header, record_type),
     }
     if record_type == "PRIVATE":
         leaf[_PRIVATE_RECORD_UID] = PRIVATE_RECORD_UID.encode()
@@ -196,70 +183,6 @@ def _describe_leaf(
     return leaf, tuple(substitutions)
 
 
-def _copy_keys(header: Header, record_type: str) -> dict[int, bytes]:
-    """The keys that the object has. A Type 2 key that it lacks is there and empty; a Type 1 key that it lacks is left out."""
-    values: dict[int, bytes] = {}
-    for key in KEYS[record_type]:
-        value = header.values.get(key.tag, b"")
-        value = value.strip(b" \0") if key.is_text else _encode_value(value, key, header.encoding)
-        if not value and key.in_functional_groups:
-            value = _find_in_functional_groups(header, key)
-        if len(value) > _SHORT_LENGTH_MAX and key.vr.encode() not in LONG_VRS:
-            raise _refuse(header.media_sop_instance_uid, f"its {key.keyword} is {len(value)} bytes long")
-        if value or key.type == "2":
-            values[key.tag] = value
-    if _SPECIFIC_CHARACTER_SET in values and not any(
-        key.vr in _CHARACTER_SET_VRS and (key.type != "1C" or key.tag in values) for key in KEYS[record_type]
-    ):
-        del values[_SPECIFIC_CHARACTER_SET]
-    if record_type == "ENCAP DOC" and header.media_sop_class_uid != EncapsulatedCDAStorage:
-        values.pop(TAGS["HL7InstanceIdentifier"], None)  # belongs to CDA documents alone (PS3.3 F.5.33)
-    if record_type == "SR DOCUMENT":
-        values.pop(_VERIFICATION_DATE_TIME, None)  # belongs to the verifying observers, and is found there
-    return values
-
-
-def _encode_value(value: bytes, key: Key, encoding: Encoding) -> bytes:
-    """The value of a key in Explicit VR Little Endian, from one in the encoding of the object. Text is the same in all of them."""
-    if key.is_text:
-        return value.strip(b" \0")
-    if key.vr == "SQ":
-        if key.keyword == "ContentSequence":
-            value = b"".join(
-                item
-                for _, item, elements in read_items(value, encoding, (_RELATIONSHIP_TYPE,))
-                if elements.get(_RELATIONSHIP_TYPE, b"").strip(b" \0") == b"HAS CONCEPT MOD"
-            )
-        return value if not value or encoding == EXPLICIT_LITTLE_ENDIAN else _encode_sequence(value, encoding)
-    if encoding.is_little_endian or key.vr not in _NUMBER_BYTES:
-        return value
-    width = _NUMBER_BYTES[key.vr]
-    return b"".join(value[at : at + width][::-1] for at in range(0, len(value), width))
-
-
-def _encode_sequence(value: bytes, encoding: Encoding) -> bytes:
-    """The items of a sequence, encoded anew by pydicom, which knows the VRs that Implicit VR leaves out."""
-    sequence = read_sequence(io.BytesIO(value), encoding.is_implicit_vr, encoding.is_little_endian, len(value), "iso8859")
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    for item in sequence:
-        item.is_undefined_length_sequence_item = False
-        write_sequence_item(buffer, item, ["iso8859"])
-    return bytes(buffer.getvalue())
-
-
-def _find_in_functional_groups(header: Header, key: Key) -> bytes:
-    """A key in the Shared Functional Groups Sequence: the only item of the sequence of one macro holds it (PS3.3 C.7.6.16)."""
-    groups = header.values.get(TAGS["SharedFunctionalGroupsSequence"], b"")
-    for _, _, macros in read_items(groups, header.encoding):
-        for macro in macros.values():
-            if macro[:4] in _ITEM_TAGS:
-                for _, _, elements in read_items(macro, header.encoding, (key.tag,)):
-                    if value := _encode_value(elements.get(key.tag, b""), key, header.encoding):
-                        return value
-    return b""
-
-
 def _find_latest_verification(header: Header, instance_uid: str) -> bytes:
     """PS3.3 F.5.22: the most recent Verification DateTime of the Verifying Observer Sequence."""
     observers = header.values.get(TAGS["VerifyingObserverSequence"], b"")
@@ -268,7 +191,7 @@ def _find_latest_verification(header: Header, instance_uid: str) -> bytes:
         for _, _, elements in read_items(observers, header.encoding, (_VERIFICATION_DATE_TIME,))
     ]
     if not any(moments):
-        raise _refuse(instance_uid, "it is verified, but nothing says when (Verification DateTime)")
+        raise refuse(instance_uid, "it is verified, but nothing says when (Verification DateTime)")
     return max(moments)
 
 
@@ -284,7 +207,7 @@ def _find_fallback(header: Header, key: Key, instance_uid: str) -> tuple[str, st
         return MIME_TYPES[header.media_sop_class_uid], "the SOP class has no other"
     if key.keyword in FALLBACKS:
         return FALLBACKS[key.keyword]
-    raise _refuse(instance_uid, f"it has no {key.keyword}, and no value could stand for it")
+    raise refuse(instance_uid, f"it has no {key.keyword}, and no value could stand for it")
 
 
 def _find_moment(header: Header, date_keyword: str) -> tuple[str, str]:
@@ -293,10 +216,6 @@ def _find_moment(header: Header, date_keyword: str) -> tuple[str, str]:
         if value := header.find_text(date):
             return value, header.find_text(time)
     return "", ""
-
-
-def _refuse(instance_uid: str, reason: str) -> Permanent:
-    return Permanent(Code.NONCONFORMANT, f"SOP instance {instance_uid} cannot be put on a disc: {reason}.")
 
 
 def parse_number(value: bytes | None) -> float:

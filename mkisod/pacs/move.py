@@ -97,7 +97,8 @@ class RunningMove:
             with self._association:
                 self.begun = True
                 self._report_change()
-                self.outcome = self._carry_out()
+                outcome = self._carry_out()
+            self.outcome = outcome  # once it is released: an archive may have room for one association
         except Interrupted:
             self.error = Transient(Code.PACS_UNREACHABLE, f"The C-MOVE from {self._peer} was given up.")
         except MkisodError as error:

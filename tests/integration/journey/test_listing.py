@@ -13,6 +13,7 @@ import pytest
 from mkisod.demo.faults import Faults
 from mkisod.demo.pacs import DemoPacs
 from mkisod.demo.series import WrittenSeries, write_series
+from mkisod.pacs.pdu import A_RELEASE_RP
 from tests.daemon import Status
 from tests.integration.journey.site import AE_TITLE, Site, run_command, running_site
 from tests.oracles import read_objects
@@ -174,6 +175,7 @@ def narrow_door(target: tuple[str, int]) -> Iterator[tuple[tuple[str, int], list
     """Passes one association on at a time. Another one is rejected: transient, local limit exceeded (PS3.8 9.3.4)."""
     seen: list[str] = []
     threads: list[threading.Thread] = []
+    released = threading.Event()
     with socket.create_server((HOST, 0)) as door:
 
         def serve() -> None:
@@ -185,7 +187,7 @@ def narrow_door(target: tuple[str, int]) -> Iterator[tuple[tuple[str, int], list
                     return
                 request = connection.recv(65536)
                 is_move = b"1.2.840.10008.5.1.4.1.2.2.2" in request
-                if current is not None and is_move:  # asked for behind a query that has been released: that one is on its way out
+                if current is not None and (is_move or released.is_set()):  # behind one that has been released: that one is on its way out
                     current.join(10)
                 if current is not None and current.is_alive():
                     seen.append("rejected")
@@ -194,6 +196,7 @@ def narrow_door(target: tuple[str, int]) -> Iterator[tuple[tuple[str, int], list
                     connection.close()
                     continue
                 seen.append("C-MOVE" if is_move else "C-FIND")
+                released.clear()
                 current = threading.Thread(target=pass_on, args=(connection, request))
                 threads.append(current)
                 current.start()
@@ -209,6 +212,8 @@ def narrow_door(target: tuple[str, int]) -> Iterator[tuple[tuple[str, int], list
         def pump(source: socket.socket, sink: socket.socket) -> None:
             with suppress(OSError):
                 while data := source.recv(65536):
+                    if data[0] == A_RELEASE_RP:
+                        released.set()
                     sink.sendall(data)
             for end in (source, sink):
                 with suppress(OSError):
