@@ -66,7 +66,7 @@ def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             synchronous = request.param == "orthanc"
             peer = stack.enter_context(orthanc(folder / "peer", files, destinations=destinations, synchronous_move=synchronous))
             address = (peer.host, peer.port)
-        keys = SHORT | ({} if pacs else {"first_arrival_s": 5, "grace_s": 2})
+        keys = SHORT | ({} if pacs else {"first_arrival_s": 5, "grace_s": 10})
         yield Blind(stack.enter_context(running_site(folder, {"ABPACS": address}, port=port, pacs_keys=keys)), pacs, series)
 
 
